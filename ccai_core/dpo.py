@@ -1,0 +1,319 @@
+"""Train a model on preference pairs by DPO: planned to fit the memory, resumable, reproducible.
+
+`train` is a plain function of picklable arguments that reads and writes files and prints its
+progress, so it is the same in this process, in a subprocess and as a job on a cluster. Called again
+it returns what is finished, goes on from the newest good checkpoint, or starts.
+
+    result = train(TrainingConfig(epochs=1), resolve_model("embedded"), pairs, out=Path("run"))
+    print(result.validation_before.margin, "->", result.validation_after.margin)
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from ccai_core import checkpoints, memory
+from ccai_core.errors import ArtifactError, DataError, ModelError
+from ccai_core.models import Device, ModelRef, Precision, load_model, load_tokenizer, pick_device
+from ccai_core.training_config import TrainingConfig, TrainingResult, Validation, estimate_steps
+from ccai_core.training_curve import draw
+from ccai_core.training_data import fit, hold_out, read_pairs
+from ccai_core.training_log import TrainingLog, read_log
+from ccai_core.training_output import RunFolder, is_disk_full
+from ccai_core.types import PreferencePair, fingerprint
+
+if TYPE_CHECKING:
+    from ccai_core.dpo_trainer import Trainer
+
+__all__ = ["TrainingConfig", "TrainingResult", "Validation", "estimate_steps", "train"]
+
+# How often a run is saved, and how it is made to fit, does not change what it computes.
+_NOT_INPUTS = {
+    "save_steps",
+    "keep_checkpoints",
+    "log_steps",
+    "max_memory_mb",
+    "gradient_checkpointing",
+}
+_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+# Beyond rounding: before the first step the policy is the reference, so its rewards are zero.
+_ZERO_MARGIN = 1e-3
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Everything known before any weights are loaded."""
+
+    config: TrainingConfig
+    model: ModelRef
+    folder: RunFolder
+    device: str
+    precision: Precision
+    inputs: dict[str, Any]
+    shape: memory.ModelShape
+    plan: memory.MemoryPlan
+    tokenizer: Any
+    train: list[PreferencePair]
+    validation: list[PreferencePair]
+    cut: int
+    limit: int
+    longest: int
+
+
+def train(
+    config: TrainingConfig, model: ModelRef, pairs: Path, out: Path, device: str = "auto"
+) -> TrainingResult:
+    """Train `model` on the JSONL file `pairs` and put everything into the folder `out`.
+
+    Raises:
+        DataError: the pairs cannot be used; raised before any weights are loaded.
+        ModelError: the device or precision is not there, it does not fit, or training diverged.
+        ArtifactError: `out` belongs to another run or process.
+    """
+    began = time.monotonic()
+    where = _device(device)
+    precision = training_precision(config.precision, where)
+    inputs = _inputs(config, model, pairs)
+    with RunFolder(out).lock() as folder:
+        if done := folder.finished(inputs, _tell):
+            _tell(f"Already trained: {done.model_path}")
+            return done
+        run = _prepare(config, model, pairs, folder, where, precision, inputs)
+        # Less memory may have made LoRA of full training, which cannot go on from its checkpoints.
+        folder.claim({**inputs, "planned_method": run.plan.method})
+        with _within_limits(run):
+            result = _train(run, began)
+        # In a long-lived process the next thing to be loaded wants this memory.
+        gc.collect()
+    _tell(f"Trained model: {result.model_path} ({result.model.identity})")
+    return result
+
+
+def training_precision(precision: Precision, device: str) -> Precision:
+    """Return the arithmetic of the steps: bf16 or fp16 on CUDA, fp16 on MPS, fp32 on CPU.
+
+    Weights are always kept and updated in fp32; in bf16 most of DPO's updates would round away.
+
+    Raises:
+        ModelError: the device cannot, or should not, train in the named precision.
+    """
+    import torch
+
+    bf16_here = device == "cuda" and torch.cuda.is_bf16_supported()
+    if precision == "auto":
+        if device == "cuda":
+            return "bf16" if bf16_here else "fp16"
+        return "fp16" if device == "mps" else "fp32"
+    if device == "cpu" and precision != "fp32":
+        raise ModelError(
+            f"precision {precision} is not used for training on CPU: there it hardly learns, and "
+            "overstates the margins it reports several times. Take fp32 or auto."
+        )
+    if precision == "bf16" and not bf16_here:
+        raise ModelError(f"precision bf16: this {device} device cannot do it. Take auto or fp16.")
+    return precision
+
+
+def _device(name: str) -> str:
+    if name not in get_args(Device):
+        raise ModelError(f"device {name!r} is unknown. Valid: {', '.join(get_args(Device))}.")
+    return pick_device(cast(Device, name))
+
+
+def _tell(line: str) -> None:
+    # Flushed, because a job's output is a file that somebody follows.
+    print(line, flush=True)
+
+
+def _inputs(config: TrainingConfig, model: ModelRef, pairs: Path) -> dict[str, Any]:
+    """Return all that determines the result: model, data and settings, by content."""
+    try:
+        with pairs.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{pairs}: cannot be read ({error.strerror}).") from None
+    return {"model": model.identity, "pairs": content, **config.model_dump(exclude=_NOT_INPUTS)}
+
+
+def _prepare(
+    config: TrainingConfig,
+    model: ModelRef,
+    pairs: Path,
+    folder: RunFolder,
+    device: str,
+    precision: Precision,
+    inputs: dict[str, Any],
+) -> _Run:
+    """Check the pairs, divide them and plan the memory; loads a tokenizer but no weights."""
+    everything = read_pairs(pairs)
+    shape = memory.read_shape(model.path)
+    tokenizer = load_tokenizer(model)
+    limit = min(config.max_length, shape.context)
+    fitting, cut, longest = fit(everything, tokenizer, limit, config.over_length)
+    training, validation = hold_out(fitting, config.validation_fraction)
+    plan = memory.plan(shape, config, longest, precision, device)
+    _tell(
+        f"{len(training)} pairs to train on, {len(validation)} held out, {cut} left out with more "
+        f"than {limit} tokens; {device}, {precision}."
+    )
+    _tell(f"Memory: {plan.reason}")
+    return _Run(
+        config, model, folder, device, precision, inputs, shape, plan, tokenizer, training,
+        validation, cut, limit, longest,
+    )  # fmt: skip
+
+
+@contextmanager
+def _within_limits(run: _Run) -> Iterator[None]:
+    """Hold CUDA to max_memory_mb, and turn running out of memory or disk into advice."""
+    import torch
+    from safetensors import SafetensorError
+
+    if run.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        if run.plan.limit_mb is not None:
+            whole = torch.cuda.get_device_properties(0).total_memory / 2**20
+            torch.cuda.set_per_process_memory_fraction(min(1.0, run.plan.limit_mb / whole))
+    try:
+        yield
+    except (RuntimeError, OSError, SafetensorError) as error:
+        if memory.is_out_of_memory(error):
+            raise ModelError(
+                f"Memory ran out; the estimate was {run.plan.total_mb} MB. Set max_memory_mb to "
+                "what there is, lower batch_size (and raise gradient_accumulation) or max_length."
+            ) from error
+        if is_disk_full(error):
+            raise ArtifactError(
+                f"{run.folder.root}: the disk is full or over its quota. Free some space (full "
+                "training's checkpoints are three times the model) or lower keep_checkpoints; "
+                "started again it goes on from the last good checkpoint."
+            ) from error
+        raise
+
+
+def _train(run: _Run, began: float) -> TrainingResult:
+    """Train to the end from the newest good checkpoint, or from the start."""
+    from ccai_core import dpo_trainer
+
+    newest = checkpoints.newest_valid(run.folder.checkpoints, _tell)
+    resumed_from = checkpoints.step_of(newest) if newest else None
+    if newest:
+        _tell(f"Going on from {newest.name}.")
+    settings = dpo_trainer.dpo_settings(
+        run.config, run.plan, run.folder.checkpoints, run.device, run.precision,
+        len(run.train), bool(run.validation), newest is not None,
+    )  # fmt: skip
+    log = TrainingLog(run.folder.log, after_step=resumed_from)
+    progress = dpo_trainer.Progress(
+        log, run.config.keep_checkpoints, _tell,
+        resumed_from=resumed_from, model=run.model.identity, method=run.plan.method,
+        device=run.device, precision=run.precision,
+        pairs_train=len(run.train), pairs_validation=len(run.validation), pairs_cut=run.cut,
+    )  # fmt: skip
+    with dpo_trainer.quiet():
+        weights, _ = load_model(run.model, cast(Device, run.device), "fp32")
+        _tell("Computing reference log-probabilities (of the model before training).")
+        trainer = dpo_trainer.build(
+            run.config, run.plan, weights, run.tokenizer, run.train, run.validation,
+            settings, progress,
+        )  # fmt: skip
+        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+        return _finish(run, trainer, resumed_from, began)
+
+
+def _finish(run: _Run, trainer: Trainer, resumed_from: int | None, began: float) -> TrainingResult:
+    """Save the model, draw the curve, and only then write the result and the log's end."""
+    peak = memory.peak_mb(run.device)
+    name = f"{run.model.name}-ccai"
+    saved = run.folder.save_model(name, lambda target: _save(run, trainer, target))
+    draw(read_log(run.folder.log), run.folder.curve)
+    seconds = round(time.monotonic() - began, 1)
+    result = _result(run, trainer, saved, resumed_from, peak, seconds)
+    run.folder.finish(result)
+    TrainingLog(run.folder.log, after_step=result.steps).write(
+        "end", result.steps, result.steps, float(result.epochs),
+        model=saved.identity, seconds=seconds, peak_memory_mb=peak,
+    )  # fmt: skip
+    return result
+
+
+def _save(run: _Run, trainer: Trainer, target: Path) -> None:
+    """Write the whole model, adapters merged, with the tokenizer and its chat template."""
+    import torch
+    from transformers import AutoConfig
+
+    trained = trainer.model
+    if run.plan.method == "lora":
+        trained = trained.merge_and_unload()
+    # Training switches the key-value cache off; saved like that, generation would be slow for ever.
+    base = AutoConfig.from_pretrained(str(run.model.path))
+    trained.config.use_cache = getattr(base, "use_cache", True)
+    trained.to(getattr(torch, _saved_dtype(run))).save_pretrained(str(target))
+    run.tokenizer.save_pretrained(str(target))
+
+
+def _saved_dtype(run: _Run) -> str:
+    # Many base models are bf16 on disk, and DPO's updates are smaller than a step between two bf16
+    # numbers: measured, rounding back kept 1% of the margin. So fp32 unless it is asked for.
+    if run.config.save_dtype == "fp32":
+        return "float32"
+    return _DTYPES.get(run.shape.dtype, "float32")
+
+
+def _result(
+    run: _Run, trainer: Trainer, saved: ModelRef, resumed: int | None, peak: int, seconds: float
+) -> TrainingResult:
+    history = trainer.state.log_history
+    validations = _validations(history, len(run.validation))
+    return TrainingResult(
+        model_path=saved.path,
+        model=saved,
+        base_model=run.model.identity,
+        inputs=fingerprint(run.inputs),
+        pairs_train=len(run.train),
+        pairs_validation=len(run.validation),
+        pairs_cut=run.cut,
+        length_limit=run.limit,
+        longest=run.longest,
+        steps=trainer.state.global_step,
+        epochs=run.config.epochs,
+        seconds=seconds,
+        train_loss=[entry["loss"] for entry in history if "loss" in entry][-1],
+        validation_before=validations[0] if validations else None,
+        validation_after=validations[-1] if validations else None,
+        device=run.device,
+        precision=run.precision,
+        saved_dtype=_saved_dtype(run),
+        method=run.plan.method,
+        memory=run.plan,
+        resumed_from=resumed,
+        peak_memory_mb=peak,
+        seed=run.config.seed,
+    )
+
+
+def _validations(history: list[dict[str, Any]], n: int) -> list[Validation]:
+    """Return every evaluation of the run, also those from before it was resumed, oldest first."""
+    found = [
+        Validation(
+            loss=entry["eval_loss"],
+            margin=entry["eval_rewards/margins"],
+            accuracy=entry["eval_rewards/accuracies"],
+            n=n,
+        )
+        for entry in history
+        if "eval_loss" in entry
+    ]
+    if found and abs(found[0].margin) > _ZERO_MARGIN:
+        _tell(
+            f"Warning: the margin before training is {found[0].margin:.4f} instead of 0: policy "
+            "and reference do not agree to rounding, so margins are off by about that much."
+        )
+    return found

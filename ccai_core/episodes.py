@@ -1,0 +1,178 @@
+"""The episode: one response to a prompt, then a critique and a revision under each principle.
+
+The conversation is laid out so that everything shared comes first (system, few-shot turns, prompt,
+response) and the principle's words last: that is what lets an engine reuse its prefix cache. After
+Bai et al. 2022 (arXiv 2212.08073), section 3.1, with chat turns instead of one text.
+
+    async for episode in run_episodes(engine, prompts, constitution.principles, GenerationConfig()):
+        ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from pydantic import Field
+
+from ccai_core.config import Config
+from ccai_core.constitution import FewShot, Principle
+from ccai_core.types import (
+    Call,
+    Completion,
+    Generate,
+    Message,
+    Prompt,
+    Sampling,
+    assistant,
+    fingerprint,
+    system,
+    user,
+)
+
+
+class GenerationConfig(Config):
+    """How responses, critiques and revisions are written."""
+
+    system: str = Field(
+        "You are a helpful assistant. Answer the person directly, in one short paragraph of plain "
+        "sentences, without lists or headings.",
+        description="System turn of every call.",
+    )
+    temperature: float = Field(0.7, ge=0, le=2, description="0 is greedy.")
+    top_p: float = Field(0.9, gt=0, le=1, description="Nucleus sampling mass.")
+    repetition_penalty: float = Field(1.1, ge=1, le=2, description="1 is off.")
+    response_tokens: int = Field(200, ge=8, le=8192, description="Most tokens of a response.")
+    critique_tokens: int = Field(160, ge=8, le=8192, description="Most tokens of a critique.")
+    revision_tokens: int = Field(240, ge=8, le=8192, description="Most tokens of a revision.")
+    few_shot: int = Field(
+        0, ge=0, le=8, description="Worked examples of the constitution shown before each episode."
+    )
+    batch_size: int = Field(32, ge=1, le=1024, description="Sequences a local engine runs together.")
+
+    def sampling(self, tokens: int, seed: int) -> Sampling:
+        """Return the sampling of one stage."""
+        return Sampling(
+            max_new_tokens=tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            repetition_penalty=self.repetition_penalty,
+            seed=seed,
+        )
+
+
+class Step(Config):
+    """What one principle made of the response; `revision` is None when the critique was unusable."""
+
+    principle: str = Field(description="Principle id.")
+    critique: Completion = Field(description="What is wrong with the response.")
+    revision: Completion | None = Field(description="The better answer.")
+
+
+class Episode(Config):
+    """All completions that belong to one prompt (and one pass over the prompts)."""
+
+    prompt: Prompt = Field(description="The prompt.")
+    sample: int = Field(0, ge=0, description="Which pass over the prompts; part of the seed.")
+    response: Completion = Field(description="The model's own first answer.")
+    steps: tuple[Step, ...] = Field(description="One a principle; empty for an unusable response.")
+
+    @property
+    def calls(self) -> int:
+        """How many completions it holds."""
+        return 1 + sum(1 + (step.revision is not None) for step in self.steps)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens generated for it."""
+        parts = [self.response, *(s.critique for s in self.steps), *(s.revision for s in self.steps)]
+        return sum(part.completion_tokens for part in parts if part)
+
+
+def opening(prompt: Prompt, config: GenerationConfig, shots: Sequence[FewShot]) -> list[Message]:
+    """Return what every call of an episode begins with."""
+    turns = [system(config.system)]
+    for shot in shots:
+        turns += [user(shot.prompt), assistant(shot.response)]
+        turns += [user(_CRITIQUE_CUE), assistant(shot.critique)]
+        turns += [user(_REVISION_CUE), assistant(shot.revision)]
+    return [*turns, user(prompt.text)]
+
+
+_CRITIQUE_CUE = "Name what most needs to change in that answer."
+_REVISION_CUE = "Now write the better answer to my question. Write only the new answer."
+
+
+async def run_episode(
+    engine: Generate,
+    prompt: Prompt,
+    principles: Sequence[Principle],
+    config: GenerationConfig,
+    *,
+    sample: int = 0,
+    shots: Sequence[FewShot] = (),
+) -> Episode:
+    """Run one prompt through response, critiques and revisions; principles go side by side."""
+    seed = int(fingerprint([prompt.id, sample], 8), 16)
+    turns = opening(prompt, config, shots)
+    response = await _complete(engine, turns, config.sampling(config.response_tokens, seed))
+    steps: list[Step] = []
+    if response.usable:
+        turns = [*turns, assistant(response.text)]
+        steps = await asyncio.gather(*(_step(engine, turns, p, config, seed) for p in principles))
+    return Episode(prompt=prompt, sample=sample, response=response, steps=tuple(steps))
+
+
+async def _step(
+    engine: Generate,
+    turns: list[Message],
+    principle: Principle,
+    config: GenerationConfig,
+    seed: int,
+) -> Step:
+    turns = [*turns, user(principle.critique)]
+    critique = await _complete(engine, turns, config.sampling(config.critique_tokens, seed))
+    revision = None
+    if critique.usable:
+        turns = [*turns, assistant(critique.text), user(principle.revision)]
+        revision = await _complete(engine, turns, config.sampling(config.revision_tokens, seed))
+    return Step(principle=principle.id, critique=critique, revision=revision)
+
+
+async def _complete(engine: Generate, turns: list[Message], sampling: Sampling) -> Completion:
+    return await engine.generate(Call(messages=tuple(turns), sampling=sampling))
+
+
+async def run_episodes(
+    engine: Generate,
+    work: Sequence[tuple[Prompt, int]],
+    principles: Sequence[Principle],
+    config: GenerationConfig,
+    *,
+    shots: Sequence[FewShot] = (),
+    on_episode: Callable[[Episode], None] | None = None,
+) -> AsyncIterator[Episode]:
+    """Run (prompt, sample) pairs and yield their episodes in the order given.
+
+    At most `2 * batch_size` episodes are open at a time, so memory is bounded and an engine always
+    has a full batch to choose from; `on_episode` is called as each one finishes, in any order.
+    """
+    open_slots = asyncio.Semaphore(2 * config.batch_size)
+
+    async def one(prompt: Prompt, sample: int) -> Episode:
+        async with open_slots:
+            episode = await run_episode(
+                engine, prompt, principles, config, sample=sample, shots=shots
+            )
+        if on_episode:
+            on_episode(episode)
+        return episode
+
+    tasks = [asyncio.create_task(one(prompt, sample)) for prompt, sample in work]
+    try:
+        for task in tasks:
+            yield await task
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,49 @@
+"""The one tree of errors a user can meet. A message says what is wrong, where, and what to do.
+
+Everything here ends a command with exit code 2 and one paragraph; any other exception is a bug and
+keeps its traceback.
+
+    raise DataError("prompts.csv line 3: column 'hazard' is missing; expected prompt_text, hazard")
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CCAIError(Exception):
+    """Base of all errors that are the user's to mend (input, environment, limits)."""
+
+
+class ConfigError(CCAIError):
+    """A setting is unknown, missing or out of range."""
+
+
+class DataError(CCAIError):
+    """A data file (prompts, constitution, pairs, journal) cannot be used as it is."""
+
+
+class ModelError(CCAIError):
+    """A model cannot be found, loaded or fitted on the device."""
+
+
+class ArtifactError(CCAIError):
+    """A workspace or artifact directory is locked, damaged or not writable."""
+
+
+class EngineError(CCAIError):
+    """An inference engine or fleet cannot answer."""
+
+
+class JobError(CCAIError):
+    """A submitted job failed; carries the tail of its log."""
+
+
+def did_you_mean(word: str, valid: Iterable[str]) -> str:
+    """Return `" Did you mean 'x'?"` for the closest valid word, or the list of valid words."""
+    choices = sorted(valid)
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    return f" Valid: {', '.join(choices)}." if choices else ""

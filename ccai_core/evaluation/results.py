@@ -1,0 +1,88 @@
+"""What an evaluation found, as data: the JSON that reports, MLflow and later comparisons read.
+
+    result = EvaluationResult.model_validate_json(path.read_text())
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ccai_core.config import Config
+
+SCHEMA_VERSION = 1
+Group = Literal["safety", "contemplative", "capability"]
+
+
+class Interval(Config):
+    """An estimate with its 95% interval."""
+
+    estimate: float = Field(description="Point estimate.")
+    low: float = Field(description="Lower end of the 95% interval.")
+    high: float = Field(description="Upper end of the 95% interval.")
+
+
+class Metric(Config):
+    """One measure of the baseline and of the trained model on the same items, and their difference."""
+
+    id: str = Field(description="Stable key, e.g. 'safety.safe_rate' or 'capability.arithmetic'.")
+    title: str = Field(description="Human name.")
+    group: Group = Field(description="Which question it answers.")
+    description: str = Field(description="One sentence: what was measured and how.")
+    unit: Literal["share", "probability", "perplexity"] = Field(description="Scale of the values.")
+    higher_is_better: bool = Field(description="False for perplexity.")
+    baseline: Interval = Field(description="The model before training.")
+    trained: Interval = Field(description="The model after training.")
+    difference: Interval = Field(description="Trained minus baseline, paired by item.")
+    p_value: float | None = Field(None, description="Two-sided paired test, where there is one.")
+    test: str = Field("", description="Name of that test.")
+    n: int = Field(ge=0, description="Items that counted, in both models.")
+    excluded: dict[str, int] = Field(
+        default_factory=dict, description="Items that did not count, by reason."
+    )
+    judged: bool = Field(description="Whether a (weak) judge model stands between text and number.")
+
+
+class Calibration(Config):
+    """How well the judge does on items whose answer is known."""
+
+    task: str = Field(description="What was asked of the judge.")
+    accuracy: Interval = Field(description="Share right, exact binomial interval.")
+    n: int = Field(ge=0, description="Labelled items.")
+    chance: float = Field(description="What guessing would score.")
+
+
+class JudgeCard(Config):
+    """Who judged, how, and how far it can be trusted."""
+
+    model: str = Field(description="Model identity, name@revision.")
+    method: str = Field(description="E.g. 'answer-token log-probability of Yes against No'.")
+    calibrations: tuple[Calibration, ...] = Field(description="Measured on shipped labelled items.")
+    weak: bool = Field(description="True when a calibration interval includes chance or accuracy < 0.8.")
+
+
+class Example(Config):
+    """Answers of both models to one prompt, for people to read."""
+
+    group: Group = Field(description="Which part of the suite.")
+    label: str = Field(description="Principle or hazard.")
+    prompt: str = Field(description="The prompt; may be harmful by design.")
+    baseline: str = Field(description="Answer before training.")
+    trained: str = Field(description="Answer after training.")
+    baseline_score: float | None = Field(description="The judge's score.")
+    trained_score: float | None = Field(description="The judge's score.")
+
+
+class EvaluationResult(Config):
+    """A whole evaluation: baseline against trained."""
+
+    schema_version: int = Field(SCHEMA_VERSION, description="Of this file's layout.")
+    suite: str = Field(description="Name of the suite.")
+    baseline_model: str = Field(description="Identity of the model before training.")
+    trained_model: str = Field(description="Identity of the model after training.")
+    judge: JudgeCard = Field(description="The judge.")
+    metrics: tuple[Metric, ...] = Field(description="All measures.")
+    examples: tuple[Example, ...] = Field((), description="Before and after.")
+    notes: tuple[str, ...] = Field((), description="What a reader must know, e.g. fallbacks.")
+    seconds: float = Field(0.0, ge=0, description="Wall time.")

@@ -1,0 +1,167 @@
+"""Preference pairs for training: read, checked, held out by prompt.
+
+Pairs that are too long are left out and counted, never cut: an answer without its end would teach
+the model not to end.
+
+    pairs = read_pairs(Path("pairs.jsonl"))
+    fitting, cut, longest = fit(pairs, tokenizer, limit=1024, over_length="drop")
+    train, validation = hold_out(fitting, fraction=0.1)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from jinja2 import TemplateError
+from pydantic import ValidationError
+
+from ccai_core.config import explain
+from ccai_core.errors import DataError
+from ccai_core.prompts.splits import normalise
+from ccai_core.types import Message, PreferencePair
+
+# Not the salt of the train/test split: every prompt here is on its train side already, so the same
+# hash would put none of them, or all, on the validation side.
+_SALT = "ccai-validation-v1:"
+
+
+def read_pairs(path: Path) -> list[PreferencePair]:
+    """Read a JSONL file of preference pairs, all checked.
+
+    Raises:
+        DataError: the file cannot be read, a line is no usable pair (names it), or fewer than 2.
+    """
+    try:
+        # Not splitlines(): it takes U+2028 and others, which JSON strings may hold, for line ends.
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: is not UTF-8 text.") from None
+    pairs = [
+        _parse(line, f"{path} line {number}")
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
+    if len(pairs) < 2:
+        raise DataError(f"{path}: holds {len(pairs)} preference pairs; training needs at least 2.")
+    return pairs
+
+
+def _parse(line: str, where: str) -> PreferencePair:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{where}: is not JSON ({error}).") from None
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: must be a JSON object, found {type(record).__name__}.")
+    required = [name for name, field in PreferencePair.model_fields.items() if field.is_required()]
+    missing = [name for name in required if name not in record]
+    if missing:
+        raise DataError(
+            f"{where}: column {', '.join(map(repr, missing))} is missing; "
+            f"expected {', '.join(required)}."
+        )
+    try:
+        pair = PreferencePair.model_validate(record)
+    except ValidationError as error:
+        raise DataError(explain(error, PreferencePair, where)) from None
+    if problem := _unusable(pair):
+        raise DataError(f"{where}: {problem}")
+    return pair
+
+
+def _unusable(pair: PreferencePair) -> str | None:
+    """Say what makes a well-formed pair useless for training."""
+    if not pair.prompt or pair.prompt[-1].role != "user":
+        return "the prompt must end with a user turn."
+    for name, side in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+        if not side or side[0].role != "assistant":
+            return f"{name} must begin with an assistant turn."
+        if not any(turn.content.strip() for turn in side):
+            return f"{name} is empty; an empty answer never becomes training text."
+    if [turn.content.strip() for turn in pair.chosen] == [t.content.strip() for t in pair.rejected]:
+        return "chosen and rejected are identical, so there is nothing to prefer."
+    return None
+
+
+def hold_out(
+    pairs: Sequence[PreferencePair], fraction: float
+) -> tuple[list[PreferencePair], list[PreferencePair]]:
+    """Divide pairs into (train, validation) by the text of their prompt.
+
+    All pairs of one prompt, whatever its case, spacing or punctuation, are on one side. The side is
+    a pure function of that text, except that with two prompts or more neither side stays empty.
+    """
+    place = {key: _position(key) for key in map(_key, pairs)}
+    order = sorted(place, key=lambda key: place[key])
+    count = sum(position < fraction for position in place.values())
+    if fraction > 0 and len(order) > 1:
+        count = min(max(count, 1), len(order) - 1)
+    elif len(order) == 1:
+        count = 0
+    held = set(order[:count])
+    train = [pair for pair in pairs if _key(pair) not in held]
+    return train, [pair for pair in pairs if _key(pair) in held]
+
+
+def _key(pair: PreferencePair) -> str:
+    return normalise(" ".join(turn.content for turn in pair.prompt))
+
+
+def _position(key: str) -> float:
+    return int.from_bytes(hashlib.sha256((_SALT + key).encode()).digest()[:8], "big") / 2**64
+
+
+def fit(
+    pairs: Sequence[PreferencePair],
+    tokenizer: Any,
+    limit: int,
+    over_length: Literal["drop", "error"],
+) -> tuple[list[PreferencePair], int, int]:
+    """Leave out pairs with more than `limit` tokens on either side.
+
+    Returns:
+        (pairs that fit, how many did not, tokens of the longest sequence that fits).
+
+    Raises:
+        DataError: pairs are too long and `over_length` is 'error', or fewer than 2 are left.
+    """
+    lengths = [_tokens(pair, tokenizer) for pair in pairs]
+    fitting = [pair for pair, length in zip(pairs, lengths, strict=True) if length <= limit]
+    cut = len(pairs) - len(fitting)
+    found = f"{cut} of {len(pairs)} pairs have more than {limit} tokens (longest: {max(lengths)})"
+    if cut and over_length == "error":
+        raise DataError(
+            f"{found}. Raise max_length, or set over_length to 'drop' to leave them out."
+        )
+    if len(fitting) < 2:
+        raise DataError(f"{found}, so that fewer than 2 are left. Raise max_length.")
+    return fitting, cut, max(length for length in lengths if length <= limit)
+
+
+def _tokens(pair: PreferencePair, tokenizer: Any) -> int:
+    return max(
+        _count(tokenizer, (*pair.prompt, *pair.chosen)),
+        _count(tokenizer, (*pair.prompt, *pair.rejected)),
+    )
+
+
+def _count(tokenizer: Any, turns: Sequence[Message]) -> int:
+    try:
+        encoded = tokenizer.apply_chat_template(columns(turns), tokenize=True, return_dict=True)
+    except TemplateError as error:
+        roles = ", ".join(turn.role for turn in turns)
+        raise DataError(
+            f"The model's chat template refuses a conversation of {roles} ({error})."
+        ) from None
+    return len(encoded["input_ids"])
+
+
+def columns(turns: Sequence[Message]) -> list[dict[str, str]]:
+    """Return turns as the plain dicts that chat templates and TRL read."""
+    return [{"role": turn.role, "content": turn.content} for turn in turns]

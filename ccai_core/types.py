@@ -1,0 +1,134 @@
+"""The words of the project as types: Prompt, Call, Completion, PreferencePair, and the protocols.
+
+Everything above knows text generation only as `Generate` (and, for judges, `Choose`); whether that
+is a model in this process or a fleet on Slurm is not visible from here.
+
+    completion = await engine.generate(Call(messages=(user("Hello"),), sampling=Sampling()))
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal, Protocol
+
+from pydantic import Field
+
+from ccai_core.config import Config
+
+Role = Literal["system", "user", "assistant"]
+Split = Literal["train", "test"]
+FinishReason = Literal["stop", "length", "filtered", "error"]
+
+
+def fingerprint(value: Any, length: int = 16) -> str:
+    """Hash any JSON-like value by content: sha256 over canonical JSON, hex, cut to `length`."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+class Message(Config):
+    """One turn of a conversation."""
+
+    role: Role = Field(description="Who speaks.")
+    content: str = Field(description="What is said, without any control token.")
+
+
+def system(content: str) -> Message:
+    """Return a system turn."""
+    return Message(role="system", content=content)
+
+
+def user(content: str) -> Message:
+    """Return a user turn."""
+    return Message(role="user", content=content)
+
+
+def assistant(content: str) -> Message:
+    """Return an assistant turn."""
+    return Message(role="assistant", content=content)
+
+
+class Sampling(Config):
+    """How a completion is drawn. Part of a call's identity."""
+
+    max_new_tokens: int = Field(256, ge=1, le=32_768, description="Most tokens to generate.")
+    temperature: float = Field(0.7, ge=0, le=2, description="0 is greedy.")
+    top_p: float = Field(0.95, gt=0, le=1, description="Nucleus sampling mass.")
+    repetition_penalty: float = Field(1.0, ge=1, le=2, description="1 is off.")
+    seed: int = Field(0, ge=0, description="Seed of this call.")
+
+
+class Call(Config):
+    """One request for a completion."""
+
+    messages: tuple[Message, ...] = Field(min_length=1, description="The conversation so far.")
+    sampling: Sampling = Field(default=Sampling(), description="How to draw the completion.")
+
+    def key(self, model: str) -> str:
+        """Identity of the call's answer: model identity (name@revision), messages, sampling."""
+        return fingerprint(
+            [model, [(m.role, m.content) for m in self.messages], self.sampling.model_dump()], 32
+        )
+
+
+class Completion(Config):
+    """What a model answered to one call."""
+
+    text: str = Field(description="The generated text, special tokens removed, stripped.")
+    finish_reason: FinishReason = Field(description="'length' means cut off by max_new_tokens.")
+    prompt_tokens: int = Field(0, ge=0, description="Tokens read.")
+    completion_tokens: int = Field(0, ge=0, description="Tokens generated.")
+    model: str = Field("", description="Model identity, name@revision.")
+    endpoint: str = Field("", description="Who answered: 'local:cpu' or a server's URL.")
+    batch: str = Field("", description="Identity of the batch it was computed in, if any.")
+    batch_size: int = Field(1, ge=1, description="Calls in that batch; a replay wants all.")
+
+    @property
+    def usable(self) -> bool:
+        """Whether the model finished by itself and said something."""
+        return self.finish_reason == "stop" and bool(self.text.strip())
+
+
+class Prompt(Config):
+    """One question put to the model, with what is known of it."""
+
+    id: str = Field(description="Unique within a prompt set.")
+    text: str = Field(description="The question.")
+    source: str = Field(description="Where it is from, e.g. 'ailuminate-demo', 'scenarios'.")
+    split: Split = Field(description="Pure function of the normalised text.")
+    hazard: str | None = Field(None, description="AILuminate hazard code, e.g. 'vcr'.")
+    persona: str | None = Field(None, description="AILuminate persona: skilled or unskilled.")
+    principle: str | None = Field(None, description="Principle id a scenario was written for.")
+    tags: tuple[str, ...] = Field((), description="Free labels.")
+
+
+class PreferencePair(Config):
+    """Chosen and rejected answers to one prompt, in TRL's conversational format."""
+
+    prompt: tuple[Message, ...] = Field(description="The user turn(s).")
+    chosen: tuple[Message, ...] = Field(description="The revision, one assistant turn.")
+    rejected: tuple[Message, ...] = Field(description="The original response.")
+    principle: str = Field(description="Principle the revision was made under.")
+    prompt_id: str = Field(description="Prompt.id it came from.")
+    source: str = Field(description="Prompt.source.")
+    critique: str = Field(description="The critique between response and revision.")
+    provenance: dict[str, str] = Field(description="Call keys, model, constitution fingerprint.")
+
+
+class Generate(Protocol):
+    """Anything that completes calls: a local engine, a fleet, a hosted API."""
+
+    @property
+    def model(self) -> str:
+        """Model identity, name@revision."""
+
+    async def generate(self, call: Call) -> Completion:
+        """Answer one call. A failure is a Completion with finish_reason 'error', not invented text."""
+
+
+class Choose(Protocol):
+    """Anything that can weigh fixed answers by log-probability (judges, multiple choice)."""
+
+    async def choose(self, messages: tuple[Message, ...], options: tuple[str, ...]) -> list[float]:
+        """Return log p(option | conversation) for each option, summed over its tokens (nats)."""

@@ -1,0 +1,129 @@
+"""Calls to a server that may go away: sent in order, kept while it is away, never in the way.
+
+A run that has cost hours must not fail because a dashboard is restarted. What could not be sent
+in the end is written to a file and said.
+
+    outbox = Outbox(workspace / "mlflow-unsent.jsonl", is_refused)
+    outbox.send("metrics", {"loss": 0.3}, lambda: client.log_batch(...))
+    outbox.close()
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+_REST_S = 15.0
+"""How long a server that failed is left alone: its time-outs must not slow the work down."""
+
+_GIVE_UP_AFTER = 2
+
+
+@dataclass(frozen=True)
+class _Call:
+    what: str
+    details: Mapping[str, Any]
+    send: Callable[[], None]
+    time: float = field(default_factory=time.time)
+
+
+class Outbox:
+    """A queue of calls that is emptied whenever something is added and the server answers."""
+
+    def __init__(self, unsent: Path, is_refused: Callable[[Exception], bool]) -> None:
+        """Keep calls in memory; write those that can never be sent to `unsent`.
+
+        `is_refused` tells an answer that will not change (a bad value, a deleted run) from a
+        server that cannot be reached now.
+        """
+        self._unsent = unsent
+        self._is_refused = is_refused
+        self._waiting: deque[_Call] = deque()
+        self._rest_until = 0.0
+        self._away = False
+        self._lock = threading.RLock()
+
+    def send(self, what: str, details: Mapping[str, Any], call: Callable[[], None]) -> None:
+        """Make the call after all earlier ones; keep it when the server is away.
+
+        Args:
+            what: A word for the log and the file of unsent calls.
+            details: The content in plain values, for that file.
+            call: Does it; is called again from the start after a failure.
+        """
+        with self._lock:
+            self._waiting.append(_Call(what, details, call))
+            if time.monotonic() >= self._rest_until:
+                self.flush()
+
+    def flush(self) -> None:
+        """Try to send everything now, whether or not the server failed a moment ago."""
+        with self._lock:
+            kept = len(self._waiting)
+            while self._waiting:
+                error = _make(self._waiting[0])
+                if error is not None and not self._is_refused(error):
+                    self._rest(error)
+                    return
+                call = self._waiting.popleft()
+                if error is not None:
+                    logger.warning("Tracking refuses %s (%s).", call.what, error)
+                    self._write_down([(call, error)])
+            if self._away:
+                self._away = False
+                logger.info("The tracking server answers again; sent %d kept calls.", kept)
+
+    def close(self) -> None:
+        """Try each kept call a last time, and write down what remains.
+
+        Goes past a call that fails, since one that the server chokes on must not take the others
+        with it, but gives up when a second one fails: then the server is away.
+        """
+        with self._lock:
+            kept, self._waiting = self._waiting, deque()
+            unsent: list[tuple[_Call, Exception]] = []
+            away: list[Exception] = []
+            for call in kept:
+                error = _make(call) if len(away) < _GIVE_UP_AFTER else away[-1]
+                if error is not None:
+                    unsent.append((call, error))
+                    away.extend([] if self._is_refused(error) else [error])
+            if unsent:
+                self._write_down(unsent)
+
+    def _rest(self, error: Exception) -> None:
+        self._rest_until = time.monotonic() + _REST_S
+        if not self._away:
+            logger.warning(
+                "The tracking server does not answer (%.160s …). The run goes on; what it reports "
+                "is kept and sent later.",
+                error,
+            )
+        self._away = True
+
+    def _write_down(self, unsent: list[tuple[_Call, Exception]]) -> None:
+        with self._unsent.open("a", encoding="utf-8") as file:
+            for call, error in unsent:
+                line = {"time": call.time, "what": call.what, **call.details, "reason": str(error)}
+                file.write(json.dumps(line, default=str) + "\n")
+        logger.warning(
+            "%d tracking calls could not be sent; they are in %s.", len(unsent), self._unsent
+        )
+
+
+def _make(call: _Call) -> Exception | None:
+    """Make the call and return what went wrong."""
+    try:
+        call.send()
+    except Exception as error:  # noqa: BLE001  # every store raises its own; none may end a run
+        return error
+    return None

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ccai_core.errors import ConfigError
+from infra.cluster import ClusterConfig, available_clusters, load_cluster
+
+MINE = "kind: local\nmax_jobs: 7\n"
+
+
+def test_the_shipped_profile_loads_by_name() -> None:
+    cluster = load_cluster("local")
+    assert (cluster.name, cluster.kind, cluster.device) == ("local", "local", "auto")
+    assert cluster.max_jobs >= 1
+    assert cluster.lease_seconds == 60
+
+
+def test_every_shipped_profile_is_valid() -> None:
+    assert {load_cluster(name).name for name in available_clusters()} >= {"local"}
+
+
+def test_the_search_path_is_a_list_of_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.yaml").write_text(MINE)
+    monkeypatch.setenv("CCAI_CLUSTER_PATH", f"{tmp_path / 'one'}:{tmp_path / 'two'}")
+    assert load_cluster("two") == ClusterConfig(name="two", kind="local", max_jobs=7)
+
+
+def test_the_working_directory_is_searched_for_profiles_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.yaml").write_text(MINE)
+    (tmp_path / "mkdocs.yml").write_text("site_name: docs\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_cluster("mine").max_jobs == 7
+    assert "mkdocs" not in available_clusters()
+
+
+def test_a_shipped_name_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "local.yaml").write_text(MINE)
+    monkeypatch.setenv("CCAI_CLUSTER_PATH", str(tmp_path))
+    assert load_cluster("local").max_jobs != 7
+    assert load_cluster(tmp_path / "local.yaml").max_jobs == 7
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"'locl'\. Did you mean 'local'\?.*Available: local"):
+        load_cluster("locl")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind: local\nmax_job: 2\n", r"unknown key 'max_job'.*Did you mean 'max_jobs'"),
+        ("kind: cloud\n", r"kind: .*got 'cloud'"),
+        ("kind: local\nmax_jobs: 0\n", r"max_jobs: .*got 0"),
+        ("kind: [local\nname: x\n", r"own\.yaml line \d+: is not valid YAML"),
+    ],
+)
+def test_a_wrong_profile_is_explained(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_cluster(str(tmp_path / "own.yaml"))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
+        load_cluster(tmp_path / "nowhere.yaml")
