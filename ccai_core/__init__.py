@@ -1,0 +1,1 @@
+"""The domain: constitutions, prompts, generation, pairs, training, evaluation, reports."""

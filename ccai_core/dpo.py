@@ -43,8 +43,6 @@ _NOT_INPUTS = {
     "gradient_checkpointing",
 }
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-# Beyond rounding: before the first step the policy is the reference, so its rewards are zero.
-_ZERO_MARGIN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -270,8 +268,10 @@ def _saved_dtype(run: _Run) -> str:
 def _result(
     run: _Run, trainer: Trainer, saved: ModelRef, resumed: int | None, peak: int, seconds: float
 ) -> TrainingResult:
+    from ccai_core.dpo_trainer import validations
+
     history = trainer.state.log_history
-    validations = _validations(history, len(run.validation))
+    measured = validations(history, len(run.validation), _tell)
     return TrainingResult(
         model_path=saved.path,
         model=saved,
@@ -286,8 +286,8 @@ def _result(
         epochs=run.config.epochs,
         seconds=seconds,
         train_loss=[entry["loss"] for entry in history if "loss" in entry][-1],
-        validation_before=validations[0] if validations else None,
-        validation_after=validations[-1] if validations else None,
+        validation_before=measured[0] if measured else None,
+        validation_after=measured[-1] if measured else None,
         device=run.device,
         precision=run.precision,
         saved_dtype=_saved_dtype(run),
@@ -297,23 +297,3 @@ def _result(
         peak_memory_mb=peak,
         seed=run.config.seed,
     )
-
-
-def _validations(history: list[dict[str, Any]], n: int) -> list[Validation]:
-    """Return every evaluation of the run, also those from before it was resumed, oldest first."""
-    found = [
-        Validation(
-            loss=entry["eval_loss"],
-            margin=entry["eval_rewards/margins"],
-            accuracy=entry["eval_rewards/accuracies"],
-            n=n,
-        )
-        for entry in history
-        if "eval_loss" in entry
-    ]
-    if found and abs(found[0].margin) > _ZERO_MARGIN:
-        _tell(
-            f"Warning: the margin before training is {found[0].margin:.4f} instead of 0: policy "
-            "and reference do not agree to rounding, so margins are off by about that much."
-        )
-    return found

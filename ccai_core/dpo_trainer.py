@@ -31,7 +31,7 @@ from trl import DPOConfig, DPOTrainer
 from ccai_core import checkpoints
 from ccai_core.errors import ModelError
 from ccai_core.memory import MemoryPlan
-from ccai_core.training_config import TrainingConfig
+from ccai_core.training_config import TrainingConfig, Validation
 from ccai_core.training_data import columns
 from ccai_core.training_log import TrainingLog
 from ccai_core.types import PreferencePair
@@ -48,6 +48,9 @@ _METRICS = {
     "learning_rate": "learning_rate",
     "grad_norm": "grad_norm",
 }
+
+# Beyond rounding: before the first step the policy is the reference, so its rewards are zero.
+_ZERO_MARGIN = 1e-3
 
 
 def build(
@@ -70,12 +73,13 @@ def build(
             target_modules="all-linear",
             task_type="CAUSAL_LM",
         )
+    special = tokenizer.all_special_tokens
     trainer = Trainer(
         model=model,
         args=settings,
         processing_class=tokenizer,
-        train_dataset=_dataset(train),
-        eval_dataset=_dataset(validation) if validation else None,
+        train_dataset=_dataset(train, special),
+        eval_dataset=_dataset(validation, special) if validation else None,
         peft_config=adapters,
         callbacks=[callback],
     )
@@ -235,13 +239,35 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         return f", {each:.1f} s/step, {left} left"
 
 
-def _dataset(pairs: Sequence[PreferencePair]) -> datasets.Dataset:
+def validations(
+    history: Sequence[dict[str, Any]], n: int, tell: Callable[[str], None]
+) -> list[Validation]:
+    """Return every evaluation of the run, also those from before it was resumed, oldest first."""
+    found = [
+        Validation(
+            loss=entry["eval_loss"],
+            margin=entry["eval_rewards/margins"],
+            accuracy=entry["eval_rewards/accuracies"],
+            n=n,
+        )
+        for entry in history
+        if "eval_loss" in entry
+    ]
+    if found and abs(found[0].margin) > _ZERO_MARGIN:
+        tell(
+            f"Warning: the margin before training is {found[0].margin:.4f} instead of 0: policy "
+            "and reference do not agree to rounding, so margins are off by about that much."
+        )
+    return found
+
+
+def _dataset(pairs: Sequence[PreferencePair], special: Sequence[str]) -> datasets.Dataset:
     return datasets.Dataset.from_list(
         [
             {
-                "prompt": columns(pair.prompt),
-                "chosen": columns(pair.chosen),
-                "rejected": columns(pair.rejected),
+                "prompt": columns(pair.prompt, special),
+                "chosen": columns(pair.chosen, special),
+                "rejected": columns(pair.rejected, special),
             }
             for pair in pairs
         ]

@@ -48,7 +48,9 @@ class GenerationConfig(Config):
     few_shot: int = Field(
         0, ge=0, le=8, description="Worked examples of the constitution shown before each episode."
     )
-    batch_size: int = Field(32, ge=1, le=1024, description="Sequences a local engine runs together.")
+    batch_size: int = Field(
+        32, ge=1, le=1024, description="Sequences a local engine runs together."
+    )
 
     def sampling(self, tokens: int, seed: int) -> Sampling:
         """Return the sampling of one stage."""
@@ -62,7 +64,7 @@ class GenerationConfig(Config):
 
 
 class Step(Config):
-    """What one principle made of the response; `revision` is None when the critique was unusable."""
+    """What one principle made of the response; no revision where the critique was unusable."""
 
     principle: str = Field(description="Principle id.")
     critique: Completion = Field(description="What is wrong with the response.")
@@ -85,7 +87,11 @@ class Episode(Config):
     @property
     def tokens(self) -> int:
         """Tokens generated for it."""
-        parts = [self.response, *(s.critique for s in self.steps), *(s.revision for s in self.steps)]
+        parts = [
+            self.response,
+            *(s.critique for s in self.steps),
+            *(s.revision for s in self.steps),
+        ]
         return sum(part.completion_tokens for part in parts if part)
 
 

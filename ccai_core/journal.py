@@ -1,7 +1,7 @@
 """The append-only record of finished calls: what makes generation resumable.
 
-One JSON line a call, keyed by content (model, messages, sampling, seed), checksummed. A torn last line
-(the writer was killed) is cut off when the journal is opened; calls of a batch that was not written
+One JSON line a call, keyed by content (model, messages, sampling, seed), checksummed. A torn last
+line (the writer was killed) is cut off when the journal is opened; calls of a batch that was not written
 whole are forgotten, so that the batch is computed again as it was.
 
     with Journal.open(path) as journal:
@@ -188,9 +188,7 @@ def _read(path: Path) -> Iterator[tuple[_Line, tuple[str, Completion] | None]]:
 
 def _whole_batches(known: dict[str, Completion]) -> dict[str, Completion]:
     present = Counter(c.batch for c in known.values() if c.batch)
-    return {
-        key: c for key, c in known.items() if not c.batch or present[c.batch] >= c.batch_size
-    }
+    return {key: c for key, c in known.items() if not c.batch or present[c.batch] >= c.batch_size}
 
 
 def _repair(path: Path) -> int:

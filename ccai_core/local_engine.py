@@ -108,14 +108,18 @@ class LocalEngine:
         tokens = self._encode(call.messages)
         if len(tokens) + call.sampling.max_new_tokens > self._limit:
             return Completion(
-                text="", finish_reason="error", prompt_tokens=len(tokens), model=self.model,
+                text="",
+                finish_reason="error",
+                prompt_tokens=len(tokens),
+                model=self.model,
                 endpoint=self.endpoint,
             )
         sampling = call.sampling
         group = ("generate", *sampling.model_dump(exclude={"seed"}).values())
-        # Deepest conversation first: finish episodes before starting new ones; then similar lengths.
+        # Deepest first: finish episodes before starting new ones; then similar lengths.
         rank = (-len(call.messages), len(tokens), call.key(self.model))
-        return await self._ask(group, rank, (call, tokens))
+        completion: Completion = await self._ask(group, rank, (call, tokens))
+        return completion
 
     async def choose(self, messages: tuple[Message, ...], options: tuple[str, ...]) -> list[float]:
         """Return log p(option | conversation), summed over each option's tokens (nats)."""
@@ -125,7 +129,8 @@ class LocalEngine:
         if len(prompt) + longest > self._limit:
             raise EngineError(f"A question of {len(prompt)} tokens exceeds the context window.")
         rank = (len(prompt), fingerprint([prompt, answers]))
-        return await self._ask(("choose",), rank, (prompt, answers))
+        scores: list[float] = await self._ask(("choose",), rank, (prompt, answers))
+        return scores
 
     async def text_logprob(self, text: str) -> tuple[float, int]:
         """Return the summed log-probability (nats) of a plain text, and its predicted tokens."""
@@ -137,7 +142,9 @@ class LocalEngine:
         turns = [
             {"role": m.role, "content": neutralise(m.content, self._special)} for m in messages
         ]
-        text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        text = self._tokenizer.apply_chat_template(
+            turns, add_generation_prompt=True, tokenize=False
+        )
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     async def _ask(self, group: tuple[Any, ...], rank: tuple[Any, ...], payload: Any) -> Any:

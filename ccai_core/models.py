@@ -1,7 +1,8 @@
 """Find and load a causal chat model: from the hub, a local folder, or the embedded SmolLM2-135M.
 
 A model is *resolved* once (which weights, which revision) and then loaded as often as needed. When
-the hub cannot be reached and nothing is cached, the embedded model stands in and the ModelRef says so.
+the hub cannot be reached and nothing is cached, the embedded model stands in and the ModelRef
+says so.
 
     ref = resolve_model("Qwen/Qwen2-0.5B-Instruct")
     model, tokenizer = load_model(ref, device="auto")
@@ -74,7 +75,9 @@ def resolve_model(name: str, fallback: bool = True) -> ModelRef:
             with nothing cached while `fallback` is False.
     """
     if not name.strip():
-        raise ModelError("--model is empty; give a hub id such as Qwen/Qwen2-0.5B-Instruct or a folder.")
+        raise ModelError(
+            "--model is empty; give a hub id such as Qwen/Qwen2-0.5B-Instruct or a folder."
+        )
     if name.lower() in EMBEDDED_NAMES:
         return _embedded(name)
     folder = Path(name).expanduser()
@@ -119,7 +122,9 @@ def _from_hub(name: str, fallback: bool) -> ModelRef:
     try:
         path = Path(snapshot_download(name, allow_patterns=patterns, etag_timeout=10))
     except HFValidationError:
-        raise ModelError(f"--model {name!r}: is neither a folder nor a hub id (owner/name).") from None
+        raise ModelError(
+            f"--model {name!r}: is neither a folder nor a hub id (owner/name)."
+        ) from None
     except GatedRepoError:
         raise ModelError(
             f"--model {name}: is gated. Accept its licence on its hub page, then set HF_TOKEN."
@@ -233,10 +238,12 @@ def load_tokenizer(ref: ModelRef) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(ref.path), trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{ref.name}: its tokenizer cannot be loaded ({_first_line(error)}).") from None
+        raise ModelError(
+            f"{ref.name}: its tokenizer cannot be loaded ({_first_line(error)})."
+        ) from None
     if not tokenizer.chat_template:
         raise ModelError(
-            f"{ref.name}: has no chat template, so it is not a chat model. Take its Instruct variant."
+            f"{ref.name}: has no chat template, so it is no chat model. Take its Instruct variant."
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -40,7 +40,7 @@ def draw(entries: Sequence[dict[str, Any]], target: Path) -> None:
         axes.set_xlabel("Step (weight updates)")
         figure.suptitle(_TITLE)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Title": _TITLE})
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     unfinished = target.with_name(f".{target.name}")
     unfinished.write_text(_accessible(buffer.getvalue(), describe(entries)), encoding="utf-8")
     unfinished.replace(target)
@@ -76,7 +76,7 @@ def _panel(axes: Any, entries: Sequence[dict[str, Any]], metric: str, label: str
         if points:
             axes.plot(*zip(*points, strict=True), label=name, **style)
             axes.legend(frameon=False)
-    axes.set_ylabel(label)
+    axes.set_title(label, loc="left", fontsize="medium")
     axes.grid(visible=True, alpha=0.3)
 
 

@@ -20,6 +20,7 @@ from jinja2 import TemplateError
 from pydantic import ValidationError
 
 from ccai_core.config import explain
+from ccai_core.control_tokens import neutralise
 from ccai_core.errors import DataError
 from ccai_core.prompts.splits import normalise
 from ccai_core.types import Message, PreferencePair
@@ -153,7 +154,9 @@ def _tokens(pair: PreferencePair, tokenizer: Any) -> int:
 
 def _count(tokenizer: Any, turns: Sequence[Message]) -> int:
     try:
-        encoded = tokenizer.apply_chat_template(columns(turns), tokenize=True, return_dict=True)
+        encoded = tokenizer.apply_chat_template(
+            columns(turns, tokenizer.all_special_tokens), tokenize=True, return_dict=True
+        )
     except TemplateError as error:
         roles = ", ".join(turn.role for turn in turns)
         raise DataError(
@@ -162,6 +165,10 @@ def _count(tokenizer: Any, turns: Sequence[Message]) -> int:
     return len(encoded["input_ids"])
 
 
-def columns(turns: Sequence[Message]) -> list[dict[str, str]]:
-    """Return turns as the plain dicts that chat templates and TRL read."""
-    return [{"role": turn.role, "content": turn.content} for turn in turns]
+def columns(turns: Sequence[Message], special: Sequence[str]) -> list[dict[str, str]]:
+    """Return turns as the plain dicts that chat templates and TRL read.
+
+    Control tokens spelled in the text are made inert, as they were for the model that answered: a
+    prompt cannot open a turn of its own in training either.
+    """
+    return [{"role": turn.role, "content": neutralise(turn.content, special)} for turn in turns]

@@ -124,7 +124,7 @@ class Generate(Protocol):
         """Model identity, name@revision."""
 
     async def generate(self, call: Call) -> Completion:
-        """Answer one call. A failure is a Completion with finish_reason 'error', not invented text."""
+        """Answer one call; a failure is a Completion with finish_reason 'error', never a text."""
 
 
 class Choose(Protocol):

@@ -1,0 +1,1 @@
+"""Cluster profiles (YAML), found by `infra.cluster.load_cluster`."""

@@ -1,0 +1,1 @@
+"""Prefect tasks: they join the domain and the infrastructure."""

@@ -1,6 +1,6 @@
 """What an evaluation found, as data: the JSON that reports, MLflow and later comparisons read.
 
-    result = EvaluationResult.model_validate_json(path.read_text())
+EvaluationResult.model_validate_json(path.read_text())
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Interval(Config):
 
 
 class Metric(Config):
-    """One measure of the baseline and of the trained model on the same items, and their difference."""
+    """One measure of both models on the same items, and their difference."""
 
     id: str = Field(description="Stable key, e.g. 'safety.safe_rate' or 'capability.arithmetic'.")
     title: str = Field(description="Human name.")
@@ -59,7 +59,7 @@ class JudgeCard(Config):
     model: str = Field(description="Model identity, name@revision.")
     method: str = Field(description="E.g. 'answer-token log-probability of Yes against No'.")
     calibrations: tuple[Calibration, ...] = Field(description="Measured on shipped labelled items.")
-    weak: bool = Field(description="True when a calibration interval includes chance or accuracy < 0.8.")
+    weak: bool = Field(description="A calibration interval includes chance, or accuracy < 0.8.")
 
 
 class Example(Config):

@@ -1,0 +1,1 @@
+"""Prompts: one loader a source, one split for all of them."""

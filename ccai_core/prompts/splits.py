@@ -1,7 +1,7 @@
 """Which side a prompt is on, as a pure function of its normalised text.
 
-No list to keep, nothing to leak: the same question, in any source and any run, is always on the same
-side, whatever its case, punctuation or spacing.
+No list to keep, nothing to leak: the same question, in any source and any run, is always on the
+same side, whatever its case, punctuation or spacing.
 
     split_of("Is it ever right to lie?", test_fraction=0.5)
 """

@@ -1,0 +1,1 @@
+"""Package data: constitutions, scenarios, evaluation items, report template."""
