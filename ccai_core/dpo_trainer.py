@@ -32,7 +32,7 @@ from ccai_core import checkpoints
 from ccai_core.errors import ModelError
 from ccai_core.memory import MemoryPlan
 from ccai_core.training_config import TrainingConfig, Validation
-from ccai_core.training_data import columns
+from ccai_core.training_data import rows
 from ccai_core.training_log import TrainingLog
 from ccai_core.types import PreferencePair
 
@@ -47,6 +47,25 @@ _METRICS = {
     "logps/rejected": "logp_rejected",
     "learning_rate": "learning_rate",
     "grad_norm": "grad_norm",
+}
+
+# The same for every run. Evaluation is every epoch's steps, not every epoch: then Trainer evaluates
+# before it saves at the same step, so a run that goes on from there has not lost the evaluation.
+_FIXED: dict[str, Any] = {
+    "loss_type": ["sigmoid"],
+    # Over-long pairs were left out before: TRL must not cut answers.
+    "max_length": None,
+    # TRL averages evaluation metrics over batches: with one pair a batch that is over pairs.
+    "per_device_eval_batch_size": 1,
+    "activation_checkpointing_kwargs": {"use_reentrant": False},
+    "dataloader_num_workers": 0,
+    "save_strategy": "steps",
+    # Checkpoints are pruned by us, once the newest is sealed.
+    "save_total_limit": None,
+    "logging_strategy": "steps",
+    "logging_nan_inf_filter": False,
+    "report_to": [],
+    "disable_tqdm": True,
 }
 
 # Beyond rounding: before the first step the policy is the reference, so its rewards are zero.
@@ -78,8 +97,8 @@ def build(
         model=model,
         args=settings,
         processing_class=tokenizer,
-        train_dataset=_dataset(train, special),
-        eval_dataset=_dataset(validation, special) if validation else None,
+        train_dataset=datasets.Dataset.from_list(rows(train, special)),
+        eval_dataset=datasets.Dataset.from_list(rows(validation, special)) if validation else None,
         peft_config=adapters,
         callbacks=[callback],
     )
@@ -105,40 +124,26 @@ def dpo_settings(
         output_dir=str(folder),
         num_train_epochs=config.epochs,
         per_device_train_batch_size=config.batch_size,
-        # TRL averages evaluation metrics over batches: with one pair a batch that is over pairs.
-        per_device_eval_batch_size=1,
         gradient_accumulation_steps=config.gradient_accumulation,
         learning_rate=config.learning_rate,
         warmup_steps=config.warmup_ratio,
         beta=config.beta,
-        loss_type=["sigmoid"],
-        # Over-long pairs were left out before: TRL must not cut answers.
-        max_length=None,
-        # Full: no second model in memory. LoRA: the same numbers, and less work from two epochs on.
+        # Full: no second model in memory. LoRA: less work from two epochs on. Same results.
         precompute_ref_log_probs=plan.method == "full" or config.epochs > 1,
         use_cpu=device == "cpu",
         bf16=precision == "bf16",
         fp16=precision == "fp16",
-        # transformers' new names for gradient checkpointing; TRL reads the old ones, which follow.
+        # transformers' new name for gradient checkpointing; TRL reads the old one, which follows.
         activation_checkpointing=plan.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
         seed=config.seed,
         data_seed=config.seed,
-        dataloader_num_workers=0,
         dataloader_pin_memory=device == "cuda",
         eval_on_start=validate and not resuming,
-        # By steps, not epochs: Trainer evaluates before it saves at the same step, so a run that
-        # goes on from that checkpoint has not lost the evaluation.
         eval_strategy="steps" if validate else "no",
         eval_steps=math.ceil(batches / config.gradient_accumulation),
-        save_strategy="steps",
         save_steps=config.save_steps,
-        save_total_limit=None,
-        logging_strategy="steps",
         logging_steps=config.log_steps,
-        logging_nan_inf_filter=False,
-        report_to=[],
-        disable_tqdm=True,
+        **_FIXED,
     )
     # Several visible GPUs would make Trainer use DataParallel, which DPOTrainer refuses.
     settings._n_gpu = min(settings.n_gpu, 1)
@@ -259,19 +264,6 @@ def validations(
             "and reference do not agree to rounding, so margins are off by about that much."
         )
     return found
-
-
-def _dataset(pairs: Sequence[PreferencePair], special: Sequence[str]) -> datasets.Dataset:
-    return datasets.Dataset.from_list(
-        [
-            {
-                "prompt": columns(pair.prompt, special),
-                "chosen": columns(pair.chosen, special),
-                "rejected": columns(pair.rejected, special),
-            }
-            for pair in pairs
-        ]
-    )
 
 
 def _restore_dropout(model: torch.nn.Module, probability: float) -> None:

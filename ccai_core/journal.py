@@ -1,8 +1,8 @@
 """The append-only record of finished calls: what makes generation resumable.
 
 One JSON line a call, keyed by content (model, messages, sampling, seed), checksummed. A torn last
-line (the writer was killed) is cut off when the journal is opened; calls of a batch that was not written
-whole are forgotten, so that the batch is computed again as it was.
+line (the writer was killed) is cut off when the journal is opened; calls of a batch that was not
+written whole are forgotten, so that the batch is computed again as it was.
 
     with Journal.open(path) as journal:
         engine = Recorded(engine, journal)      # replays what is known, records what is new

@@ -165,6 +165,18 @@ def _count(tokenizer: Any, turns: Sequence[Message]) -> int:
     return len(encoded["input_ids"])
 
 
+def rows(pairs: Sequence[PreferencePair], special: Sequence[str]) -> list[dict[str, Any]]:
+    """Return pairs in TRL's conversational format: columns prompt, chosen, rejected."""
+    return [
+        {
+            "prompt": columns(pair.prompt, special),
+            "chosen": columns(pair.chosen, special),
+            "rejected": columns(pair.rejected, special),
+        }
+        for pair in pairs
+    ]
+
+
 def columns(turns: Sequence[Message], special: Sequence[str]) -> list[dict[str, str]]:
     """Return turns as the plain dicts that chat templates and TRL read.
 

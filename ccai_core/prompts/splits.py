@@ -14,6 +14,8 @@ import unicodedata
 
 from ccai_core.types import Split
 
+# One fraction for every source: the same text is on the same side wherever it comes from.
+TEST_FRACTION = 0.5
 _SALT = "ccai-split-v1:"
 _NOT_WORD = re.compile(r"[\W_]+")
 
@@ -23,7 +25,7 @@ def normalise(text: str) -> str:
     return _NOT_WORD.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
 
 
-def split_of(text: str, test_fraction: float) -> Split:
+def split_of(text: str, test_fraction: float = TEST_FRACTION) -> Split:
     """Return 'test' for about `test_fraction` of all texts, for ever the same ones.
 
     A text that is 'test' at some fraction stays 'test' at every larger one.

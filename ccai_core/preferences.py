@@ -1,0 +1,264 @@
+"""Preference pairs from episodes: filtered with reasons, balanced over principles, in TRL's format.
+
+Generation goes round by round: each round asks for as many prompts as the pairs still missing need
+at the yield seen so far, and only for the principles that still miss some. What a round holds
+depends on finished rounds alone, so a killed run continues to the same pairs.
+
+    made = await make_pairs(engine, prompts, constitution, config)
+    write_pairs(made.pairs, path)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from ccai_core.config import Config
+from ccai_core.constitution import Constitution, Principle
+from ccai_core.episodes import Episode, GenerationConfig, Step, run_episodes
+from ccai_core.errors import DataError
+from ccai_core.quality import PairFilter, QualityConfig, Reason
+from ccai_core.types import Completion, Generate, PreferencePair, Prompt, assistant, user
+from ccai_core.types import fingerprint as content_hash
+
+# Before anything is known: the share of a small model's episodes that give a pair per principle.
+_FIRST_YIELD = 0.4
+
+
+class PreferenceConfig(Config):
+    """How many pairs, from what, and how good."""
+
+    max_pairs: int = Field(
+        500, ge=1, le=10_000_000, description="Pairs to make, the same number for each principle."
+    )
+    max_passes: int = Field(
+        4, ge=1, le=100, description="Times the prompts may be gone through, with new seeds."
+    )
+    seed: int = Field(0, ge=0, description="Order of prompts, and seed of every call.")
+    generation: GenerationConfig = Field(
+        default=GenerationConfig(), description="How texts are written."
+    )
+    quality: QualityConfig = Field(default=QualityConfig(), description="Which pairs are kept.")
+
+
+class Rejected(Config):
+    """A pair that was not kept, for people who want to see why."""
+
+    prompt_id: str = Field(description="Prompt.id.")
+    principle: str = Field(description="Principle id.")
+    reason: str = Field(description="Why.")
+    rejected: str = Field(description="The response.")
+    critique: str = Field(description="The critique.")
+    chosen: str = Field(description="The revision.")
+
+
+class Funnel(Config):
+    """How many fell where, from prompts to pairs."""
+
+    episodes: int = Field(description="Prompts answered (counting passes).")
+    candidates: int = Field(description="Episode-principle combinations asked for.")
+    rejected: dict[str, int] = Field(description="Candidates not kept, by reason.")
+    accepted: int = Field(description="Candidates that passed every filter.")
+    surplus: int = Field(description="Accepted, but beyond the balanced number.")
+    pairs: int = Field(description="Pairs in the set.")
+    per_principle: dict[str, int] = Field(description="Pairs by principle.")
+    calls: int = Field(description="Completions in the episodes.")
+    tokens: int = Field(description="Tokens generated in them.")
+    shortfall: int = Field(description="Pairs asked for and not reached; 0 when all were made.")
+
+
+class PairSet(Config):
+    """What generation made."""
+
+    pairs: tuple[PreferencePair, ...] = Field(description="Balanced, in a deterministic order.")
+    rejected: tuple[Rejected, ...] = Field(description="Candidates not kept.")
+    funnel: Funnel = Field(description="The counts.")
+
+
+class _Collector:
+    """Keeps pairs by principle up to a quota, and counts everything else."""
+
+    def __init__(self, constitution: Constitution, config: PreferenceConfig, model: str) -> None:
+        self._constitution, self._model = constitution, model
+        self._filter = PairFilter(config.quality)
+        self.quota = math.ceil(config.max_pairs / len(constitution.principles))
+        self.kept: dict[str, list[PreferencePair]] = {p: [] for p in constitution.ids}
+        self.rejected: list[Rejected] = []
+        self.episodes = self.candidates = self.accepted = self.calls = self.tokens = 0
+        self.failed: Counter[str] = Counter()
+
+    def missing(self) -> dict[str, int]:
+        """Return how many pairs each principle still lacks."""
+        return {p: self.quota - len(pairs) for p, pairs in self.kept.items()}
+
+    def add(self, episode: Episode, asked: Sequence[Principle]) -> None:
+        """Judge every candidate of an episode."""
+        self.episodes += 1
+        self.calls += episode.calls
+        self.tokens += episode.tokens
+        self.candidates += len(asked)
+        if not episode.response.usable:
+            self.failed[_unusable("response", episode.response)] += len(asked)
+        for step in episode.steps:
+            self._judge(episode, step)
+
+    def _judge(self, episode: Episode, step: Step) -> None:
+        if step.revision is None:
+            self.failed[_unusable("critique", step.critique)] += 1
+            return
+        if not step.revision.usable:
+            self.failed[_unusable("revision", step.revision)] += 1
+            return
+        texts = (episode.prompt.text, episode.response.text, step.critique.text, step.revision.text)
+        if reason := self._filter.reason(*texts):
+            self._reject(episode, step, reason)
+            return
+        self.accepted += 1
+        if len(self.kept[step.principle]) < self.quota:
+            self.kept[step.principle].append(self._pair(episode, step))
+
+    def _reject(self, episode: Episode, step: Step, reason: Reason) -> None:
+        self.failed[reason] += 1
+        self.rejected.append(
+            Rejected(
+                prompt_id=episode.prompt.id,
+                principle=step.principle,
+                reason=reason,
+                rejected=episode.response.text,
+                critique=step.critique.text,
+                chosen=step.revision.text if step.revision else "",
+            )
+        )
+
+    def _pair(self, episode: Episode, step: Step) -> PreferencePair:
+        revision = step.revision.text if step.revision else ""
+        return PreferencePair(
+            prompt=(user(episode.prompt.text),),
+            chosen=(assistant(revision),),
+            rejected=(assistant(episode.response.text),),
+            principle=step.principle,
+            prompt_id=episode.prompt.id,
+            source=episode.prompt.source,
+            critique=step.critique.text,
+            provenance={
+                "model": self._model,
+                "constitution": self._constitution.fingerprint,
+                "sample": str(episode.sample),
+            },
+        )
+
+    def result(self, config: PreferenceConfig) -> PairSet:
+        """Balance to the scarcest principle and count."""
+        most = min(len(pairs) for pairs in self.kept.values())
+        balanced = {p: pairs[:most] for p, pairs in self.kept.items()}
+        in_turn = [pair for row in zip(*balanced.values(), strict=True) for pair in row]
+        pairs = in_turn[: config.max_pairs]
+        counts = Counter(pair.principle for pair in pairs)
+        funnel = Funnel(
+            episodes=self.episodes,
+            candidates=self.candidates,
+            rejected=dict(self.failed.most_common()),
+            accepted=self.accepted,
+            surplus=self.accepted - len(pairs),
+            pairs=len(pairs),
+            per_principle={p: counts[p] for p in self.kept},
+            calls=self.calls,
+            tokens=self.tokens,
+            shortfall=config.max_pairs - len(pairs),
+        )
+        return PairSet(pairs=tuple(pairs), rejected=tuple(self.rejected), funnel=funnel)
+
+
+Report = Callable[[int, int, int], None]
+"""Called with (pairs kept so far, pairs wanted, calls finished)."""
+
+
+async def make_pairs(
+    engine: Generate,
+    prompts: Sequence[Prompt],
+    constitution: Constitution,
+    config: PreferenceConfig,
+    on_progress: Report | None = None,
+) -> PairSet:
+    """Run episodes until every principle has its share of `max_pairs` or the passes are used up.
+
+    Raises:
+        DataError: no prompts, a prompt of the test side, or not one pair came out.
+    """
+    _check(prompts)
+    collector = _Collector(constitution, config, engine.model)
+    queue = _passes(prompts, config)
+    shots = constitution.shots(config.generation.few_shot)
+    calls = 0
+    while missing := {p: n for p, n in collector.missing().items() if n > 0}:
+        asked = [constitution.principle(p) for p in missing]
+        work = [w for w, _ in zip(queue, range(_round_size(collector, missing)), strict=False)]
+        if not work:
+            break
+
+        def count(episode: Episode) -> None:
+            nonlocal calls
+            calls += episode.calls
+            if on_progress:
+                kept = sum(len(pairs) for pairs in collector.kept.values())
+                on_progress(kept, config.max_pairs, calls)
+
+        async for episode in run_episodes(
+            engine, work, asked, config.generation, shots=shots, on_episode=count
+        ):
+            collector.add(episode, asked)
+    made = collector.result(config)
+    if not made.pairs:
+        raise DataError(
+            "Not one pair passed the filters for every principle. Why: "
+            f"{made.funnel.rejected}. Try a larger model, longer token limits or more prompts."
+        )
+    return made
+
+
+def _check(prompts: Sequence[Prompt]) -> None:
+    if not prompts:
+        raise DataError("There are no prompts to make pairs from.")
+    if leaks := [p.id for p in prompts if p.split != "train"]:
+        raise DataError(
+            f"{len(leaks)} prompts are on the test side (first: {leaks[0]}) and must not be "
+            "trained on; select those whose split is 'train'."
+        )
+
+
+def _passes(prompts: Sequence[Prompt], config: PreferenceConfig) -> Iterator[tuple[Prompt, int]]:
+    for sample in range(config.max_passes):
+        order = sorted(prompts, key=lambda p: content_hash([config.seed, sample, p.id, p.text]))
+        for prompt in order:
+            yield prompt, config.seed * config.max_passes + sample
+
+
+def _round_size(collector: _Collector, missing: dict[str, int]) -> int:
+    tried = collector.episodes
+    rates = [
+        len(collector.kept[p]) / tried if tried else _FIRST_YIELD  # pairs an episode
+        for p in missing
+    ]
+    needed = max(n / max(rate, 0.05) for n, rate in zip(missing.values(), rates, strict=True))
+    return max(4, math.ceil(needed))
+
+
+def _unusable(stage: str, completion: Completion) -> str:
+    return f"{stage}_{'truncated' if completion.finish_reason == 'length' else 'failed'}"
+
+
+def write_pairs(pairs: Sequence[Config], path: Path) -> None:
+    """Write one JSON object a line, whole or not at all."""
+    part = path.with_suffix(path.suffix + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        for pair in pairs:
+            file.write(json.dumps(pair.model_dump(), ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
