@@ -72,7 +72,8 @@ _STOP = frozenset(
     "a about after all also am an and any are as at be because been but by can could did do does "
     "doing don't for from get had has have he her him his how i i'm if in into is it it's its just "
     "like make me more most my no not now of on one or other our out over people she should so "
-    "some than that the their them then there they this those to too up us very was way we were what "
+    "some than that the their them then there they this those to too up us very was way we "
+    "were what "
     "when where which while who why will with would you your".split()
 )
 
