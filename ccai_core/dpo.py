@@ -11,7 +11,6 @@ it returns what is finished, goes on from the newest good checkpoint, or starts.
 from __future__ import annotations
 
 import gc
-import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from ccai_core import checkpoints, memory
-from ccai_core.errors import ArtifactError, DataError, ModelError
+from ccai_core.errors import ArtifactError, ModelError
 from ccai_core.models import Device, ModelRef, Precision, load_model, load_tokenizer, pick_device
 from ccai_core.training_config import TrainingConfig, TrainingResult, Validation, estimate_steps
 from ccai_core.training_curve import draw
-from ccai_core.training_data import fit, hold_out, read_pairs
+from ccai_core.training_data import file_hash, fit, hold_out, read_pairs
 from ccai_core.training_log import TrainingLog, read_log
 from ccai_core.training_output import RunFolder, is_disk_full
 from ccai_core.types import PreferencePair, fingerprint
@@ -132,12 +131,8 @@ def _tell(line: str) -> None:
 
 def _inputs(config: TrainingConfig, model: ModelRef, pairs: Path) -> dict[str, Any]:
     """Return all that determines the result: model, data and settings, by content."""
-    try:
-        with pairs.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{pairs}: cannot be read ({error.strerror}).") from None
-    return {"model": model.identity, "pairs": content, **config.model_dump(exclude=_NOT_INPUTS)}
+    settings = config.model_dump(exclude=_NOT_INPUTS)
+    return {"model": model.identity, "pairs": file_hash(pairs), **settings}
 
 
 def _prepare(

@@ -39,7 +39,7 @@ class GenerationConfig(Config):
         "sentences, without lists or headings.",
         description="System turn of every call.",
     )
-    temperature: float = Field(0.7, ge=0, le=2, description="0 is greedy.")
+    temperature: float = Field(0.4, ge=0, le=2, description="0 is greedy.")
     top_p: float = Field(0.9, gt=0, le=1, description="Nucleus sampling mass.")
     repetition_penalty: float = Field(1.1, ge=1, le=2, description="1 is off.")
     response_tokens: int = Field(200, ge=8, le=8192, description="Most tokens of a response.")
@@ -69,6 +69,8 @@ class Step(Config):
     principle: str = Field(description="Principle id.")
     critique: Completion = Field(description="What is wrong with the response.")
     revision: Completion | None = Field(description="The better answer.")
+    critique_key: str = Field("", description="Key of the critique's call, as in the journal.")
+    revision_key: str = Field("", description="Key of the revision's call.")
 
 
 class Episode(Config):
@@ -78,6 +80,7 @@ class Episode(Config):
     sample: int = Field(0, ge=0, description="Which pass over the prompts; part of the seed.")
     response: Completion = Field(description="The model's own first answer.")
     steps: tuple[Step, ...] = Field(description="One a principle; empty for an unusable response.")
+    key: str = Field("", description="Key of the response's call, as in the journal.")
 
     @property
     def calls(self) -> int:
@@ -121,12 +124,12 @@ async def run_episode(
     """Run one prompt through response, critiques and revisions; principles go side by side."""
     seed = int(fingerprint([prompt.id, sample], 8), 16)
     turns = opening(prompt, config, shots)
-    response = await _complete(engine, turns, config.sampling(config.response_tokens, seed))
+    response, key = await _complete(engine, turns, config.sampling(config.response_tokens, seed))
     steps: list[Step] = []
     if response.usable:
         turns = [*turns, assistant(response.text)]
         steps = await asyncio.gather(*(_step(engine, turns, p, config, seed) for p in principles))
-    return Episode(prompt=prompt, sample=sample, response=response, steps=tuple(steps))
+    return Episode(prompt=prompt, sample=sample, response=response, steps=tuple(steps), key=key)
 
 
 async def _step(
@@ -137,16 +140,20 @@ async def _step(
     seed: int,
 ) -> Step:
     turns = [*turns, user(principle.critique)]
-    critique = await _complete(engine, turns, config.sampling(config.critique_tokens, seed))
-    revision = None
-    if critique.usable:
-        turns = [*turns, assistant(critique.text), user(principle.revision)]
-        revision = await _complete(engine, turns, config.sampling(config.revision_tokens, seed))
-    return Step(principle=principle.id, critique=critique, revision=revision)
+    critique, key = await _complete(engine, turns, config.sampling(config.critique_tokens, seed))
+    step = Step(principle=principle.id, critique=critique, revision=None, critique_key=key)
+    if not critique.usable:
+        return step
+    turns = [*turns, assistant(critique.text), user(principle.revision)]
+    revision, key = await _complete(engine, turns, config.sampling(config.revision_tokens, seed))
+    return step.model_copy(update={"revision": revision, "revision_key": key})
 
 
-async def _complete(engine: Generate, turns: list[Message], sampling: Sampling) -> Completion:
-    return await engine.generate(Call(messages=tuple(turns), sampling=sampling))
+async def _complete(
+    engine: Generate, turns: list[Message], sampling: Sampling
+) -> tuple[Completion, str]:
+    call = Call(messages=tuple(turns), sampling=sampling)
+    return await engine.generate(call), call.key(engine.model)
 
 
 async def run_episodes(
@@ -161,7 +168,8 @@ async def run_episodes(
     """Run (prompt, sample) pairs and yield their episodes in the order given.
 
     At most `2 * batch_size` episodes are open at a time, so memory is bounded and an engine always
-    has a full batch to choose from; `on_episode` is called as each one finishes, in any order.
+    has a full batch to choose from; `on_episode` is called as each one finishes, in any order. An
+    error in any episode cancels the others and is raised at once.
     """
     open_slots = asyncio.Semaphore(2 * config.batch_size)
 
@@ -175,10 +183,22 @@ async def run_episodes(
         return episode
 
     tasks = [asyncio.create_task(one(prompt, sample)) for prompt, sample in work]
+    failed: asyncio.Future[Episode] = asyncio.get_running_loop().create_future()
+    for task in tasks:
+        task.add_done_callback(lambda done: _note_failure(done, failed))
     try:
         for task in tasks:
-            yield await task
+            if not task.done():
+                await asyncio.wait({task, failed}, return_when=asyncio.FIRST_COMPLETED)
+            yield (failed if failed.done() else task).result()
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if not failed.cancel():
+            failed.exception()  # seen, also where the consumer left before it could be raised
+
+
+def _note_failure(task: asyncio.Task[Episode], failed: asyncio.Future[Episode]) -> None:
+    if not task.cancelled() and not failed.done() and (error := task.exception()):
+        failed.set_exception(error)

@@ -1,9 +1,8 @@
 """A model in this process as an engine: batches whatever calls are waiting, deterministically.
 
-Calls that are submitted concurrently are gathered until no coroutine has anything more to ask, then
-the deepest conversations go first, as one batch. Which calls share a batch is thus a function of
-which calls are unanswered, not of timing, and sampling is seeded by the batch's own content: a run
-that was killed and continued from its journal makes the same text as one that was not.
+Concurrent calls are gathered (see batching.py), the deepest conversations first, and sampling is
+seeded by the batch's own content: a run that was killed and continued from its journal makes the
+same text as one that was not, on the same kind of machine with the same precision and batch size.
 
     async with LocalEngine(ref, batch_size=32) as engine:
         answers = await asyncio.gather(*(engine.generate(call) for call in calls))
@@ -13,37 +12,25 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
+import math
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
+from ccai_core.batching import Batcher, OutOfMemoryError, Request
 from ccai_core.control_tokens import neutralise
 from ccai_core.errors import EngineError
 from ccai_core.models import Device, ModelRef, Precision, load_model
 from ccai_core.types import Call, Completion, Message, Sampling, fingerprint
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-# Loop turns without a new call after which every coroutine counts as waiting for an answer.
-_SETTLED_TURNS = 16
 _MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
-
-
-@dataclass
-class _Request(Generic[T]):
-    """One waiting question: `group` may share a batch; lower `rank` goes first."""
-
-    group: tuple[Any, ...]
-    rank: tuple[Any, ...]
-    payload: Any
-    answer: asyncio.Future[T] = field(repr=False)
+# Scoring keeps a row of the whole vocabulary for each scored position: 2**27 floats are 512 MB.
+_LOGITS_AT_ONCE = 2**27
 
 
 class LocalEngine:
@@ -64,17 +51,23 @@ class LocalEngine:
         batch_size: int = 32,
     ) -> None:
         self._ref, self._device, self._precision = ref, device, precision
-        self.batch_size = batch_size
-        self._waiting: list[_Request[Any]] = []
-        self._arrived = asyncio.Event()
-        self._submitted = 0
-        self._stop = threading.Event()
-        self._pump: asyncio.Task[None] | None = None
+        self._batcher = Batcher(self._compute, batch_size)
+        self._model: Any = None
 
     @property
     def model(self) -> str:
         """Model identity, name@revision."""
         return self._ref.identity
+
+    @property
+    def dtype(self) -> str:
+        """Weights' dtype, e.g. 'float32'; known while the engine runs."""
+        self._check_running()
+        return str(self._model.dtype).removeprefix("torch.")
+
+    def stir(self) -> None:
+        """Say that a caller has been answered elsewhere (from a journal) and may ask more."""
+        self._batcher.stir()
 
     async def __aenter__(self) -> LocalEngine:
         self._model, self._tokenizer = await asyncio.to_thread(
@@ -83,7 +76,7 @@ class LocalEngine:
         self.endpoint = f"local:{self._model.device.type}"
         self._limit = int(getattr(self._model.config, "max_position_embeddings", 2048))
         self._special = tuple(self._tokenizer.all_special_tokens)
-        self._pump = asyncio.create_task(self._serve(), name="local-engine")
+        self._batcher.start()
         return self
 
     async def __aexit__(
@@ -92,19 +85,15 @@ class LocalEngine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop.set()
-        if self._pump:
-            self._pump.cancel()
-            await asyncio.gather(self._pump, return_exceptions=True)
-        for request in self._waiting:
-            request.answer.cancel()
-        del self._model
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        # The batch being computed ends at its next token; only then may the weights go.
+        await self._batcher.stop()
+        self._model = None
+        _free_memory()
 
     async def generate(self, call: Call) -> Completion:
         """Answer one call; a prompt beyond the context window is an 'error' completion."""
+        self._check_running()
+        self.stir()
         tokens = self._encode(call.messages)
         if len(tokens) + call.sampling.max_new_tokens > self._limit:
             return Completion(
@@ -118,24 +107,39 @@ class LocalEngine:
         group = ("generate", *sampling.model_dump(exclude={"seed"}).values())
         # Deepest first: finish episodes before starting new ones; then similar lengths.
         rank = (-len(call.messages), len(tokens), call.key(self.model))
-        completion: Completion = await self._ask(group, rank, (call, tokens))
+        completion: Completion = await self._batcher.ask(group, rank, (call, tokens))
         return completion
 
     async def choose(self, messages: tuple[Message, ...], options: tuple[str, ...]) -> list[float]:
-        """Return log p(option | conversation), summed over each option's tokens (nats)."""
+        """Return log p(option | conversation), summed over each option's tokens (nats).
+
+        Raises:
+            EngineError: there is no option or an empty one, or the context window is too small.
+        """
+        self._check_running()
         prompt = self._encode(messages)
         answers = [self._tokenizer.encode(o, add_special_tokens=False) for o in options]
-        longest = max(len(a) for a in answers)
-        if len(prompt) + longest > self._limit:
-            raise EngineError(f"A question of {len(prompt)} tokens exceeds the context window.")
+        if not all(answers) or not answers:
+            raise EngineError(f"Options to choose from must be texts, not empty: {options!r:.200}.")
+        if len(prompt) + max(map(len, answers)) > self._limit:
+            raise EngineError(
+                f"A question of {len(prompt)} tokens and its options exceed the context window of "
+                f"{self._limit} tokens. Shorten it, or take a model with a larger one."
+            )
         rank = (len(prompt), fingerprint([prompt, answers]))
-        scores: list[float] = await self._ask(("choose",), rank, (prompt, answers))
+        scores: list[float] = await self._batcher.ask(("choose",), rank, (prompt, answers))
         return scores
 
     async def text_logprob(self, text: str) -> tuple[float, int]:
-        """Return the summed log-probability (nats) of a plain text, and its predicted tokens."""
+        """Return the summed log-probability (nats) of a plain text, and its predicted tokens.
+
+        The first token is not predicted, and a text is read up to the context window's end.
+        """
+        self._check_running()
         tokens = self._tokenizer.encode(text, add_special_tokens=False)[: self._limit]
-        scores = await self._ask(("choose",), (len(tokens), text), (tokens[:1], [tokens[1:]]))
+        if len(tokens) < 2:
+            return 0.0, 0
+        scores = await self._batcher.ask(("text",), (len(tokens), text), (tokens[:1], [tokens[1:]]))
         return scores[0], len(tokens) - 1
 
     def _encode(self, messages: Sequence[Message]) -> list[int]:
@@ -147,64 +151,21 @@ class LocalEngine:
         )
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
-    async def _ask(self, group: tuple[Any, ...], rank: tuple[Any, ...], payload: Any) -> Any:
-        if self._pump is None or self._pump.done():
+    def _check_running(self) -> None:
+        if self._model is None:
             raise EngineError("The local engine is not running; use it inside `async with`.")
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Request(group, rank, payload, answer))
-        self._submitted += 1
-        self._arrived.set()
-        return await answer
 
-    async def _serve(self) -> None:
-        while True:
-            await self._arrived.wait()
-            await self._settle()
-            self._waiting = [r for r in self._waiting if not r.answer.done()]
-            if not self._waiting:
-                self._arrived.clear()
-                continue
-            batch = self._next_batch()
-            work = self._generate_batch if batch[0].group[0] == "generate" else self._choose_batch
-            try:
-                answers = await asyncio.to_thread(self._within_memory, work, batch)
-            except Exception as error:  # noqa: BLE001 - every waiting caller gets the real error
-                for request in batch:
-                    if not request.answer.done():
-                        request.answer.set_exception(error)
-                continue
-            for request, answer in zip(batch, answers, strict=True):
-                if not request.answer.done():
-                    request.answer.set_result(answer)
-
-    async def _settle(self) -> None:
-        seen, quiet = self._submitted, 0
-        while quiet < _SETTLED_TURNS:
-            await asyncio.sleep(0)
-            quiet = quiet + 1 if self._submitted == seen else 0
-            seen = self._submitted
-
-    def _next_batch(self) -> list[_Request[Any]]:
-        first = min(self._waiting, key=lambda r: (r.rank, r.group))
-        alike = sorted((r for r in self._waiting if r.group == first.group), key=lambda r: r.rank)
-        batch = alike[: self.batch_size]
-        taken = {id(r) for r in batch}
-        self._waiting = [r for r in self._waiting if id(r) not in taken]
-        return batch
-
-    def _within_memory(
-        self, work: Callable[[list[_Request[Any]]], list[Any]], batch: list[_Request[Any]]
-    ) -> list[Any]:
+    def _compute(self, batch: list[Request]) -> Sequence[Any]:
+        work = self._generate_batch if batch[0].group[0] == "generate" else self._score_batch
         try:
             return work(batch)
-        except RuntimeError as error:
-            if len(batch) == 1 or not any(w in str(error).lower() for w in _MEMORY_WORDS):
+        except (RuntimeError, MemoryError) as error:
+            message = str(error) or type(error).__name__
+            if not isinstance(error, MemoryError) and not _tells_of_memory(message):
                 raise
-        gc.collect()
-        half = len(batch) // 2
-        self.batch_size = max(1, half)
-        log.warning("Out of memory at %d sequences; going on with %d", len(batch), half)
-        return self._within_memory(work, batch[:half]) + self._within_memory(work, batch[half:])
+        # Only here, after the error and its frames are gone, can their tensors be freed.
+        _free_memory()
+        raise OutOfMemoryError(message.splitlines()[0][:200])
 
     def _pad(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Left-pad to [rows, longest]; return ids and attention mask on the model's device."""
@@ -215,21 +176,22 @@ class LocalEngine:
         return ids.to(self._model.device), mask.to(self._model.device)
 
     @torch.inference_mode()
-    def _generate_batch(self, batch: list[_Request[Any]]) -> list[Completion]:
+    def _generate_batch(self, batch: list[Request]) -> list[Completion]:
         calls = [request.payload[0] for request in batch]
         identity = fingerprint([call.key(self.model) for call in calls])
         ids, mask = self._pad([request.payload[1] for request in batch])
+        ends = self._end_tokens()
         torch.manual_seed(int(identity[:15], 16))
         output = self._model.generate(
             input_ids=ids,
             attention_mask=mask,
             pad_token_id=self._tokenizer.pad_token_id,
-            stopping_criteria=StoppingCriteriaList([_Stopped(self._stop)]),
+            eos_token_id=sorted(ends),
+            stopping_criteria=StoppingCriteriaList([_Stopped(self._batcher.stopping)]),
             **_generate_options(calls[0].sampling),
         )
-        if self._stop.is_set():
+        if self._batcher.stopping.is_set():
             raise EngineError("The local engine was stopped.")
-        ends = self._end_tokens()
         return [
             self._completion(row[ids.shape[1] :].tolist(), ends, request, identity, len(batch))
             for row, request in zip(output, batch, strict=True)
@@ -241,7 +203,7 @@ class LocalEngine:
         return {e for e in [*ends, self._tokenizer.eos_token_id] if e is not None}
 
     def _completion(
-        self, tokens: list[int], ends: set[int], request: _Request[Any], identity: str, size: int
+        self, tokens: list[int], ends: set[int], request: Request, identity: str, size: int
     ) -> Completion:
         stop = next((i for i, token in enumerate(tokens) if token in ends), None)
         said = tokens if stop is None else tokens[:stop]
@@ -256,7 +218,7 @@ class LocalEngine:
             batch_size=size,
         )
 
-    def _choose_batch(self, batch: list[_Request[Any]]) -> list[list[float]]:
+    def _score_batch(self, batch: list[Request]) -> list[list[float]]:
         rows: list[_Row] = []
         spans = []
         for request in batch:
@@ -268,32 +230,33 @@ class LocalEngine:
             else:
                 rows.extend(_Row([*prompt, *a], len(a), [a]) for a in answers)
             spans.append((start, len(rows)))
-        # A vocabulary-wide row of floats for every tail position is what costs memory here.
-        tail = max(row.tail for row in rows)
-        size = max(1, min(self.batch_size, 4096 // tail))
-        parts = [self._read(rows[i : i + size]) for i in range(0, len(rows), size)]
-        scores = [score for part in parts for score in part]
+        positions = _LOGITS_AT_ONCE // self._model.config.get_text_config().vocab_size
+        fitting = positions // (max(row.tail for row in rows) + 1)
+        size = max(1, min(self._batcher.batch_size, fitting))
+        scores: list[list[float]] = []
+        for i in range(0, len(rows), size):
+            if self._batcher.stopping.is_set():
+                raise EngineError("The local engine was stopped.")
+            scores += self._read(rows[i : i + size])
         return [[value for score in scores[a:b] for value in score] for a, b in spans]
 
     @torch.inference_mode()
     def _read(self, rows: list[_Row]) -> list[list[float]]:
         """Return, for each row, the summed log-probability of each of its endings."""
-        tail = max(row.tail for row in rows)
         ids, mask = self._pad([row.tokens for row in rows])
         logits = self._model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-            logits_to_keep=tail + 1,
+            logits_to_keep=max(row.tail for row in rows) + 1,
         ).logits[:, :-1]
-        logprobs = logits.float().log_softmax(-1).cpu()
-        return [
-            [
-                float(logprobs[i, -len(e) :].gather(1, torch.tensor(e)[:, None]).sum())
-                for e in row.endings
-            ]
-            for i, row in enumerate(rows)
-        ]
+        scores = [row.read(tail) for row, tail in zip(rows, logits, strict=True)]
+        if not all(math.isfinite(value) for score in scores for value in score):
+            raise EngineError(
+                f"{self._ref.name}: computes no finite log-probabilities in {self.dtype}. Take "
+                "--precision fp32; if it stays, the weights are damaged."
+            )
+        return scores
 
 
 @dataclass
@@ -303,6 +266,13 @@ class _Row:
     tokens: list[int]
     tail: int
     endings: list[list[int]]
+
+    def read(self, logits: torch.Tensor) -> list[float]:
+        """Return the summed log-probability of each ending; logits are [positions, vocabulary]."""
+        tail = logits[-self.tail :].float()
+        total = tail.logsumexp(-1)
+        ends = torch.tensor(self.endings, device=tail.device)  # [endings, tail]
+        return [float((tail.gather(1, e[:, None])[:, 0] - total).sum()) for e in ends]
 
 
 class _Stopped(StoppingCriteria):  # type: ignore[misc]
@@ -324,3 +294,13 @@ def _generate_options(sampling: Sampling) -> dict[str, Any]:
     if sampling.temperature > 0:
         options |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
     return options
+
+
+def _tells_of_memory(message: str) -> bool:
+    return any(words in message.lower() for words in _MEMORY_WORDS)
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

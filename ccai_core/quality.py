@@ -6,9 +6,9 @@ reason = PairFilter(QualityConfig()).reason(prompt, response, critique, revision
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections.abc import Mapping
 from difflib import SequenceMatcher
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field
 
@@ -33,7 +33,24 @@ Reason = Literal[
     "control_token",
     "duplicate",
 ]
-REASONS: tuple[Reason, ...] = get_args(Reason)
+REASONS: Mapping[Reason, str] = {
+    "response_failed": "The model gave no response",
+    "response_truncated": "The response ran into its token limit",
+    "critique_failed": "The model gave no critique",
+    "critique_truncated": "The critique ran into its token limit",
+    "revision_failed": "The model gave no revision",
+    "revision_truncated": "The revision ran into its token limit",
+    "too_short": "An answer has too few words",
+    "too_long": "An answer has too many words, or many times the other's",
+    "repetitive": "The revision repeats itself",
+    "same_as_response": "The revision is the response again",
+    "copies_critique": "The revision repeats the critique",
+    "copies_prompt": "The revision repeats the question",
+    "meta_text": "The revision talks about answering instead of answering",
+    "off_topic": "The revision shares no word with the question",
+    "control_token": "An answer spells a chat control token",
+    "duplicate": "The same revision was kept before",
+}
 
 
 class QualityConfig(Config):
@@ -62,10 +79,10 @@ class QualityConfig(Config):
 _META = re.compile(
     r"(?ix) \b(?:revis(?:ed|ion)|rewrit(?:e|ten)|reword|rephras|critique|"
     r"(?:first|previous|original|initial|new|updated|improved|above|your|my)\s+"
-    r"(?:answer|response|question|message|text|draft)|"
-    r"here(?:'s|\s+is|\s+are)\s+(?:the|a|an|my|your|some)\b[^.\n]{0,60}:|"
+    r"(?:answer|response|question|message|text|draft)s?\b|"
+    r"here(?:['’]s|\s+is|\s+are)\s+(?:the|a|an|my|your|some)\b[^.\n]{0,60}:|"
     r"as\s+an\s+ai\b|language\s+model|the\s+(?:user|prompt|assistant)\b|"
-    r"(?:four|five|two|three)\s+(?:or\s+\w+\s+)?sentences|this\s+(?:text|passage|paragraph|essay))"
+    r"(?:four|five|two|three)\s+(?:or\s+\w+\s+)?sentences|this\s+(?:text|passage|paragraph|essay)\b)"
 )
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _STOP = frozenset(
@@ -107,11 +124,11 @@ def _grams(tokens: list[str], n: int) -> list[tuple[str, ...]]:
 
 
 class PairFilter:
-    """Judges finished texts one pair at a time; remembers revisions to find duplicates."""
+    """Judges finished texts one pair at a time; remembers what it kept to find duplicates."""
 
     def __init__(self, config: QualityConfig) -> None:
         self._config = config
-        self._seen: Counter[str] = Counter()
+        self._kept: set[str] = set()
 
     def reason(self, prompt: str, response: str, critique: str, revision: str) -> Reason | None:
         """Return why the pair is rejected, or None to keep it."""
@@ -122,11 +139,11 @@ class PairFilter:
         longer, shorter = max(len(chosen), len(rejected)), min(len(chosen), len(rejected))
         if longer > limits.max_words or longer > limits.max_length_ratio * shorter:
             return "too_long"
+        if find_control_token(revision) or find_control_token(response):
+            return "control_token"
         return self._form(revision) or self._content(prompt, response, critique, revision)
 
     def _form(self, revision: str) -> Reason | None:
-        if find_control_token(revision):
-            return "control_token"
         if _META.search(revision):
             return "meta_text"
         if repetition(revision) > self._config.max_repetition:
@@ -144,8 +161,10 @@ class PairFilter:
         if topic_overlap(prompt, revision) < limits.min_topic_overlap:
             return "off_topic"
         key = " ".join(words(revision))
-        self._seen[key] += 1
-        return "duplicate" if self._seen[key] > 1 else None
+        if key in self._kept:
+            return "duplicate"
+        self._kept.add(key)
+        return None
 
 
 def _similarity(first: str, second: str) -> float:

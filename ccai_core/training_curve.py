@@ -4,11 +4,13 @@ Training and validation differ in colour (a colour-blind-safe pair), line and ma
 text, and the picture carries a title and a description for screen readers.
 
     draw(read_log(out / "training_log.jsonl"), out / "training_curve.svg")
+    inline(entries)       # the same panels as <svg> elements for an HTML page
 """
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,33 +22,51 @@ _PANELS = (
     ("accuracy", "Share of pairs with chosen preferred"),
 )
 _TITLE = "DPO training curve"
+_TRAINING, _VALIDATION = "#0072b2", "#d55e00"
+# What a page's own colours and names take the place of. The style rule and the metadata would
+# reach beyond the picture; ids of groups would be the same in every panel.
+_PAGE = (
+    (r"<metadata>.*?</metadata>", ""),
+    (r"<style.*?</style>", ""),
+    (r'(<g) id="[^"]*"', r"\1"),
+    (r' xmlns(:xlink)?="[^"]*"', ""),
+    ("#000000", "currentColor"),
+    ("#ffffff", "none"),
+    (_TRAINING, f"var(--training, {_TRAINING})"),
+    (_VALIDATION, f"var(--validation, {_VALIDATION})"),
+)
+_Panels = Sequence[tuple[str, str]]
+_Entries = Sequence[dict[str, Any]]
 
 
-def draw(entries: Sequence[dict[str, Any]], target: Path) -> None:
+def draw(entries: _Entries, target: Path) -> None:
     """Draw the log's entries into `target`, replacing it whole."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    # A figure of its own, not pyplot's: nothing global is left behind in a process that trains.
-    # The salt makes the same log give the same file.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ccai"}):
-        figure = Figure(figsize=(7, 8), layout="constrained")
-        FigureCanvasSVG(figure)
-        for axes, (metric, label) in zip(
-            figure.subplots(len(_PANELS), 1, sharex=True), _PANELS, strict=True
-        ):
-            _panel(axes, entries, metric, label)
-        axes.set_xlabel("Step (weight updates)")
-        figure.suptitle(_TITLE)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    picture = _picture(entries, _PANELS, (7, 8), _TITLE)
     unfinished = target.with_name(f".{target.name}")
-    unfinished.write_text(_accessible(buffer.getvalue(), describe(entries)), encoding="utf-8")
+    unfinished.write_text(
+        _accessible(picture, "curve", _TITLE, describe(entries)), encoding="utf-8"
+    )
     unfinished.replace(target)
 
 
-def describe(entries: Sequence[dict[str, Any]]) -> str:
+def inline(entries: _Entries) -> tuple[str, ...]:
+    """Return one <svg> element a panel, for a page that sets --training and --validation.
+
+    Lines and words take the page's text colour, so that the curve follows a dark page.
+    """
+    return tuple(_inline(entries, (metric, label)) for metric, label in _PANELS)
+
+
+def _inline(entries: _Entries, panel: tuple[str, str]) -> str:
+    metric, label = panel
+    picture = _picture(entries, [panel], (4.2, 2.9))
+    picture = picture[picture.index("<svg ") :]
+    for old, new in _PAGE:
+        picture = re.sub(old, new, picture, flags=re.DOTALL)
+    return _accessible(picture, f"curve-{metric}", label, describe(entries, [panel]))
+
+
+def describe(entries: _Entries, panels: _Panels = _PANELS) -> str:
     """Say in one or two sentences what the curve shows."""
     parts = []
     for event, name in (("step", "Training"), ("eval", "Validation")):
@@ -56,16 +76,41 @@ def describe(entries: Sequence[dict[str, Any]]) -> str:
         first, last = mine[0], mine[-1]
         changes = ", ".join(
             f"{metric} {_shown(first.get(metric))} to {_shown(last.get(metric))}"
-            for metric, _ in _PANELS
+            for metric, _ in panels
         )
         parts.append(f"{name}, steps {first['step']} to {last['step']}: {changes}.")
     return " ".join(parts) or "No steps were logged."
 
 
-def _panel(axes: Any, entries: Sequence[dict[str, Any]], metric: str, label: str) -> None:
+def _picture(
+    entries: _Entries, panels: _Panels, size: tuple[float, float], title: str | None = None
+) -> str:
+    """Return a whole SVG file with one panel under the other."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    # A figure of its own, not pyplot's: nothing global is left behind in a process that trains.
+    # The salt makes the same log give the same file, and panels on one page different ids.
+    salt = "ccai" if len(panels) > 1 else panels[0][0]
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
+        for axes, (metric, label) in zip(grid[:, 0], panels, strict=True):
+            _panel(axes, entries, metric, label)
+        axes.set_xlabel("Step (weight updates)")
+        if title:
+            figure.suptitle(title)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def _panel(axes: Any, entries: _Entries, metric: str, label: str) -> None:
     styles = (
-        ("step", "training", {"color": "#0072B2", "linewidth": 1.2}),
-        ("eval", "validation", {"color": "#D55E00", "linestyle": "--", "marker": "o"}),
+        ("step", "training", {"color": _TRAINING, "linewidth": 1.2}),
+        ("eval", "validation", {"color": _VALIDATION, "linestyle": "--", "marker": "o"}),
     )
     for event, name, style in styles:
         points = [
@@ -84,13 +129,13 @@ def _shown(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4g}"
 
 
-def _accessible(svg: str, description: str) -> str:
+def _accessible(svg: str, name: str, title: str, description: str) -> str:
     """Add what a screen reader says: role, title and description of the whole picture."""
     head, tag, rest = svg.partition("<svg ")
     attributes, end, body = rest.partition(">")
     words = (
-        f'<title id="curve-title">{_TITLE}</title>'
-        f'<desc id="curve-description">{escape(description)}</desc>'
+        f'<title id="{name}-title">{title}</title>'
+        f'<desc id="{name}-description">{escape(description)}</desc>'
     )
-    labels = 'role="img" aria-labelledby="curve-title curve-description" '
+    labels = f'role="img" aria-labelledby="{name}-title {name}-description" '
     return f"{head}{tag}{labels}{attributes}{end}{words}{body}"

@@ -53,6 +53,19 @@ def read_pairs(path: Path) -> list[PreferencePair]:
     return pairs
 
 
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's content.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
 def _parse(line: str, where: str) -> PreferencePair:
     try:
         record = json.loads(line)

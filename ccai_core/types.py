@@ -1,7 +1,7 @@
 """The words of the project as types: Prompt, Call, Completion, PreferencePair, and the protocols.
 
-Everything above knows text generation only as `Generate` (and, for judges, `Choose`); whether that
-is a model in this process or a fleet on Slurm is not visible from here.
+Everything above knows text generation only as `Generate` (and, for judges, `Choose` or `Score`);
+whether that is a model in this process or a fleet on Slurm is not visible from here.
 
     completion = await engine.generate(Call(messages=(user("Hello"),), sampling=Sampling()))
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -132,3 +132,23 @@ class Choose(Protocol):
 
     async def choose(self, messages: tuple[Message, ...], options: tuple[str, ...]) -> list[float]:
         """Return log p(option | conversation) for each option, summed over its tokens (nats)."""
+
+
+@runtime_checkable
+class Score(Choose, Protocol):
+    """A `Choose` that also weighs plain texts, and says with what precision its weights compute."""
+
+    @property
+    def dtype(self) -> str:
+        """Weights' dtype, e.g. 'float32': log-probabilities differ by it."""
+
+    async def text_logprob(self, text: str) -> tuple[float, int]:
+        """Return the summed log-probability (nats) of a plain text, and its predicted tokens."""
+
+
+@runtime_checkable
+class Gathering(Protocol):
+    """An engine that waits until nothing moves before it forms a batch."""
+
+    def stir(self) -> None:
+        """Say that a caller has been answered elsewhere and may be about to ask more."""

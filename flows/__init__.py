@@ -1,1 +1,9 @@
-"""Prefect flows: one file per thing a user starts."""
+"""Prefect flows: one file for each thing a user starts; `python -m flows.NAME --help`."""
+
+import os
+
+# Before anything imports Prefect: it reads its settings once. What a user has set wins.
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+# What our packages log belongs to the flow run, so the UI shows it.
+os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "ccai_core,infra,tasks")

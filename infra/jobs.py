@@ -44,7 +44,7 @@ from infra.job_record import (
 )
 from infra.lease import Lease
 
-__all__ = ["Job", "JobState", "Resources", "submit"]
+__all__ = ["Job", "JobState", "Resources", "forget", "submit"]
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +93,18 @@ def submit(
             logger.info("Job %s waits for a place; running: %s.", key, ", ".join(running))
             told = True
         time.sleep(_PLACE_POLL_S)
+
+
+def forget(key: str, folder: Path) -> None:
+    """Let the next `submit` of `key` run again although an earlier job finished.
+
+    For results whose files are gone or damaged. A job that still runs stays known.
+    """
+    home = key_folder(folder, key)
+    with submit_lock(home.parent):
+        record = read_record(home)
+        if record and not local_jobs.is_alive(record.job_id, home / record.folder_name):
+            (home / "job.json").unlink()
 
 
 def _check_function(fn: Callable[..., Any]) -> None:

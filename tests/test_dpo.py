@@ -20,14 +20,7 @@ from filelock import FileLock
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ccai_core import checkpoints, dpo, dpo_trainer
 from ccai_core.dpo import TrainingConfig, TrainingResult, estimate_steps, train, training_precision
@@ -35,33 +28,13 @@ from ccai_core.errors import ArtifactError, DataError, ModelError
 from ccai_core.models import ModelRef, resolve_model
 from ccai_core.training_data import columns, hold_out, read_pairs, rows
 from ccai_core.training_log import read_log
+from tests.tiny_model import save_tiny_model
 
-CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 SMALL = TrainingConfig(
     epochs=2, batch_size=2, gradient_accumulation=2, learning_rate=1e-3, save_steps=3,
     validation_fraction=0.2, seed=3,
 )  # fmt: skip
 Trained = tuple[TrainingResult, Path]
-
-
-def make_tokenizer() -> Any:
-    """Make a small BPE: a vocabulary of 49,152 would take nearly all of a tiny model's time."""
-    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    inner = Tokenizer(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(special_tokens=marks, initial_alphabet=alphabet, vocab_size=500)
-    inner.train_from_iterator([json.dumps(pair(i)) for i in range(20)], trainer)
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token="<|im_start|>", eos_token="<|im_end|>",
-        pad_token="<|im_end|>",
-    )  # fmt: skip
-    made.chat_template = CHATML
-    return made
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,20 +45,9 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
+    corpus = [json.dumps(pair(i)) for i in range(20)]
     folder = tmp_path_factory.mktemp("models") / "tiny-chat"
-    tokenizer = make_tokenizer()
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
-            tie_word_embeddings=False, pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id,
-        )
-    )  # fmt: skip
-    model.save_pretrained(str(folder))
-    tokenizer.save_pretrained(str(folder))
-    return resolve_model(str(folder))
+    return resolve_model(str(save_tiny_model(folder, corpus, vocabulary=500, spread=0.02)))
 
 
 def turn(role: str, content: str) -> list[dict[str, str]]:

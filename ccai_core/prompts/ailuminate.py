@@ -5,21 +5,18 @@ prompts = filter_contemplative_relevance(load_ailuminate_demo(path))
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import logging
+import os
 import re
 import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 
+from ccai_core.embedded import cache_directory
 from ccai_core.errors import DataError
-from ccai_core.models import cache_directory
-from ccai_core.prompts.files import decode, make_prompt
+from ccai_core.prompts.files import make_prompt, read_csv, unique
 from ccai_core.types import Prompt
-
-log = logging.getLogger(__name__)
 
 HAZARDS = {
     "cse": "Child sexual exploitation",
@@ -70,28 +67,26 @@ def load_ailuminate_demo(path: Path) -> list[Prompt]:
     """Read an AILuminate CSV; `spc_*` sub-hazards become spc with the rest as a tag.
 
     Raises:
-        DataError: wrong header, unknown hazard, empty or control-token prompt; file and line.
+        DataError: wrong header, unknown hazard, bad prompt, duplicate id; file and line.
     """
-    reader = csv.DictReader(io.StringIO(decode(path), newline=""))
-    header = [name.strip().casefold() for name in reader.fieldnames or []]
+    header, rows = read_csv(path)
     missing = [name for name in COLUMNS[:3] if name not in header]
     if missing:
         raise DataError(
             f"{path} line 1: column {missing[0]!r} is missing. An AILuminate file begins with "
             f"{','.join(COLUMNS)}; found {','.join(header)[:200] or 'nothing'}."
         )
-    reader.fieldnames = header
     prompts = []
-    for row in reader:
-        where = f"{path} line {reader.line_num}"
-        hazard, _, rest = (row["hazard"] or "").strip().casefold().partition("_")
+    for row, line in rows:
+        where = f"{path} line {line}"
+        hazard, _, rest = row["hazard"].strip().casefold().partition("_")
         if hazard not in HAZARDS:
             raise DataError(f"{where}: unknown hazard {hazard!r}; valid: {', '.join(HAZARDS)}.")
         prompts.append(
             make_prompt(
-                row["prompt_text"] or "",
+                row["prompt_text"],
                 where,
-                id=row["release_prompt_id"] or f"{path.stem}-{reader.line_num}",
+                id=row["release_prompt_id"] or f"{path.stem}-{line}",
                 source="ailuminate-demo" if "demo" in path.name else "ailuminate",
                 hazard=hazard,
                 persona=row.get("persona") or None,
@@ -100,7 +95,7 @@ def load_ailuminate_demo(path: Path) -> list[Prompt]:
         )
     if not prompts:
         raise DataError(f"{path}: has a header but no prompts.")
-    return prompts
+    return unique(prompts, path)
 
 
 def contemplative_relevance(prompt: Prompt) -> float:
@@ -127,14 +122,17 @@ def fetch_ailuminate_demo() -> Path:
         return target
     way_out = f"Download {DEMO_URL} on a connected machine and give it with --prompts FILE."
     try:
-        with urllib.request.urlopen(DEMO_URL, timeout=30) as answer:
+        with urllib.request.urlopen(DEMO_URL, timeout=10) as answer:
             data = answer.read(10_000_000)
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         raise DataError(f"The AILuminate demo set cannot be fetched ({error}). {way_out}") from None
     if hashlib.sha256(data).hexdigest() != DEMO_SHA256:
         raise DataError(f"What {DEMO_URL} answered is not the known file (sha256). {way_out}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".part")
-    part.write_bytes(data)
-    part.replace(target)
+    part = target.with_suffix(f".{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        part.replace(target)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written ({error.strerror}). {way_out}") from None
     return target

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from ccai_core.config import explain
 from ccai_core.control_tokens import find_control_token
 from ccai_core.errors import DataError
 from ccai_core.prompts.splits import split_of
@@ -30,26 +33,37 @@ def load_prompts(path: Path | str) -> list[Prompt]:
     from ccai_core.prompts.ailuminate import is_ailuminate, load_ailuminate_demo
 
     path = Path(path).expanduser()
-    if path.suffix == ".csv":
-        header = next(csv.reader(io.StringIO(decode(path))), [])
+    kind = path.suffix.lower()
+    if kind == ".csv":
+        header, rows = read_csv(path)
         if is_ailuminate(header):
-            return _unique(load_ailuminate_demo(path), path)
-        rows = _csv_rows(path)
-    elif path.suffix in {".jsonl", ".json"}:
-        rows = _jsonl_rows(path)
+            return load_ailuminate_demo(path)
+        if not set(TEXT_COLUMNS) & set(header):
+            raise DataError(
+                f"{path} line 1: no prompt column; expected one of {', '.join(TEXT_COLUMNS)}, "
+                f"found {', '.join(header)[:200] or 'nothing'}."
+            )
+    elif kind == ".jsonl":
+        rows = _read_jsonl(path)
     else:
-        raise DataError(f"{path}: unknown kind of prompt file; use .csv or .jsonl.")
-    prompts = [_from_row(row, where, path.stem, i) for i, (row, where) in enumerate(rows, start=1)]
+        raise DataError(
+            f"{path}: unknown kind of prompt file; use .csv (with a header) or .jsonl (an object "
+            "a line)."
+        )
+    prompts = [
+        _from_row(row, f"{path} line {line}", path.stem, number)
+        for number, (row, line) in enumerate(rows, start=1)
+    ]
     if not prompts:
         raise DataError(f"{path}: holds no prompts.")
-    return _unique(prompts, path)
+    return unique(prompts, path)
 
 
 def make_prompt(text: str, where: str, **fields: Any) -> Prompt:
     """Build a Prompt with its split, refusing text that could not be used as it is.
 
     Raises:
-        DataError: empty, over-long, or holding a chat control token.
+        DataError: empty, over-long, holding a chat control token, or a field of a wrong type.
     """
     text = text.strip()
     if not text:
@@ -61,7 +75,10 @@ def make_prompt(text: str, where: str, **fields: Any) -> Prompt:
             f"{where}: the prompt contains the chat control token {token!r}, which could open a "
             "turn of its own. Remove the line or the token."
         )
-    return Prompt(text=text, split=split_of(text), **fields)
+    try:
+        return Prompt(text=text, split=split_of(text), **fields)
+    except ValidationError as error:
+        raise DataError(explain(error, Prompt, where)) from None
 
 
 def decode(path: Path) -> str:
@@ -81,21 +98,49 @@ def decode(path: Path) -> str:
     return text
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    reader = csv.DictReader(io.StringIO(decode(path), newline=""))
-    header = [name.strip().casefold() for name in reader.fieldnames or []]
-    if not set(TEXT_COLUMNS) & set(header):
-        raise DataError(
-            f"{path} line 1: no prompt column; expected one of {', '.join(TEXT_COLUMNS)}, found "
-            f"{', '.join(header)[:200] or 'nothing'}."
-        )
-    reader.fieldnames = header
-    for row in reader:
-        yield row, f"{path} line {reader.line_num}"
+def read_csv(path: Path) -> tuple[list[str], Iterator[tuple[dict[str, Any], int]]]:
+    """Return the column names (lower case) and the rows, each with the line that it begins on.
+
+    Raises:
+        DataError: it is no text, or (while iterating) a row does not fit the header.
+    """
+    reader = csv.reader(io.StringIO(decode(path), newline=""), strict=True)
+    header = [name.strip().casefold() for name in next(_lines(reader, path), ([], 0))[0]]
+    return header, _fitted(_lines(reader, path), header, path)
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    for number, line in enumerate(decode(path).splitlines(), start=1):
+def _lines(reader: Any, path: Path) -> Iterator[tuple[list[str], int]]:
+    """Yield the rows that are not blank; a quoted field may span lines, so count from the last."""
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(
+                f"{path} line {line}: is not proper CSV ({error}). A text with a quote, comma or "
+                'line break stands in double quotes, and a quote in it is doubled ("").'
+            ) from None
+        if row:
+            yield row, line
+
+
+def _fitted(
+    rows: Iterator[tuple[list[str], int]], header: list[str], path: Path
+) -> Iterator[tuple[dict[str, Any], int]]:
+    for row, line in rows:
+        if len(row) != len(header):
+            raise DataError(
+                f"{path} line {line}: has {len(row)} columns where the header has {len(header)}. "
+                "A text with a comma in it must stand in double quotes."
+            )
+        yield dict(zip(header, row, strict=True)), line
+
+
+def _read_jsonl(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    # Not splitlines(): it also splits at characters that may stand inside a JSON string.
+    for number, line in enumerate(decode(path).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path} line {number}"
@@ -105,13 +150,15 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
             raise DataError(f"{where}: is not JSON ({error}).") from None
         if not isinstance(row, dict) or not set(TEXT_COLUMNS) & set(row):
             raise DataError(f"{where}: needs an object with one of {', '.join(TEXT_COLUMNS)}.")
-        yield row, where
+        yield row, number
 
 
 def _from_row(row: dict[str, Any], where: str, stem: str, number: int) -> Prompt:
     column = next(name for name in TEXT_COLUMNS if name in row)
+    if not isinstance(row[column], str):
+        raise DataError(f"{where}: {column!r} must be a text, found {row[column]!r:.80}.")
     return make_prompt(
-        str(row[column] or ""),
+        row[column],
         where,
         id=str(row.get("id") or f"{stem}-{number}"),
         source=str(row.get("source") or stem),
@@ -121,7 +168,12 @@ def _from_row(row: dict[str, Any], where: str, stem: str, number: int) -> Prompt
     )
 
 
-def _unique(prompts: list[Prompt], path: Path) -> list[Prompt]:
+def unique(prompts: list[Prompt], path: Path) -> list[Prompt]:
+    """Return the prompts as they are.
+
+    Raises:
+        DataError: two of them have the same id.
+    """
     seen: set[str] = set()
     for prompt in prompts:
         if prompt.id in seen:

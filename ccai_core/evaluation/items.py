@@ -1,0 +1,137 @@
+"""Which prompts an evaluation asks: held out, never trained on, spread over hazards and principles.
+
+The choice is a pure function of the prompts, the sizes and the seed.
+
+    items = select_items(EvaluationConfig(), None, shipped_scenarios(), shipped_adversarial(),
+                         trained_on=texts_trained_on(Path("pairs.jsonl")))
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+from pydantic import Field
+
+from ccai_core.config import Config
+from ccai_core.errors import DataError
+from ccai_core.evaluation.config import EvaluationConfig
+from ccai_core.prompts.splits import normalise
+from ccai_core.training_data import read_pairs
+from ccai_core.types import Prompt, fingerprint
+
+_MOST_LISTED = 5
+
+
+class EvaluationItems(Config):
+    """The prompts that both models answer."""
+
+    safety: tuple[Prompt, ...] = Field(description="Rated for safety.")
+    scenarios: tuple[Prompt, ...] = Field(description="Rated by the principles' criteria.")
+    notes: tuple[str, ...] = Field((), description="Where they are from, and what is missing.")
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Every prompt text once, in order."""
+        return tuple(dict.fromkeys(p.text for p in (*self.safety, *self.scenarios)))
+
+
+def texts_trained_on(pairs: Path) -> set[str]:
+    """Return the normalised text of every user turn in a file of training pairs."""
+    return {
+        normalise(message.content)
+        for pair in read_pairs(pairs)
+        for message in pair.prompt
+        if message.role == "user"
+    }
+
+
+def select_items(
+    config: EvaluationConfig,
+    ailuminate: Sequence[Prompt] | None,
+    scenarios: Sequence[Prompt],
+    adversarial: Sequence[Prompt],
+    trained_on: Collection[str],
+) -> EvaluationItems:
+    """Choose held-out prompts; safety takes AILuminate's, or else adversarial ones and scenarios.
+
+    Args:
+        config: sizes and seed.
+        ailuminate: AILuminate prompts, when there are any.
+        scenarios: contemplative scenarios.
+        adversarial: requests that a safe model declines.
+        trained_on: normalised texts of all training prompts.
+
+    Raises:
+        DataError: a chosen prompt was trained on (they are listed), or too few are held out.
+    """
+    chosen = _spread(scenarios, config.scenario_prompts, config.seed)
+    if ailuminate:
+        safety = _spread(ailuminate, config.safety_prompts, config.seed)
+        note = f"Safety was rated on {len(safety)} held-out AILuminate prompts."
+    else:
+        requests = _spread(adversarial, config.safety_prompts, config.seed)
+        more = chosen[: config.safety_prompts - len(requests)]
+        safety = [*requests, *more]
+        note = (
+            f"Safety was rated on {len(requests)} shipped adversarial requests and {len(more)} "
+            "contemplative scenarios, for no AILuminate prompts were given; it says nothing of "
+            "AILuminate grades."
+        )
+    items = EvaluationItems(
+        safety=tuple(safety),
+        scenarios=tuple(chosen),
+        notes=(note, *_shortfalls(config, len(safety), len(chosen))),
+    )
+    if len(safety) < 2 and len(chosen) < 2:
+        raise DataError(
+            "There is nothing to evaluate on: fewer than 2 of the prompts are on the test side. "
+            "Give more prompts; which side a prompt is on depends on its text alone."
+        )
+    _refuse_leaks([*items.safety, *items.scenarios], trained_on)
+    return items
+
+
+def _spread(prompts: Iterable[Prompt], count: int, seed: int) -> list[Prompt]:
+    """Take `count` held-out prompts, from each hazard or principle in turn, in hashed order."""
+    strata: dict[str, dict[str, Prompt]] = defaultdict(dict)
+    for prompt in prompts:
+        if prompt.split == "test":
+            stratum = prompt.hazard or prompt.principle or prompt.source
+            strata[stratum].setdefault(normalise(prompt.text), prompt)
+    columns = [
+        [of_stratum[text] for text in sorted(of_stratum, key=lambda t: fingerprint([seed, t]))]
+        for _, of_stratum in sorted(strata.items())
+    ]
+    rounds = (prompt for row in zip_longest(*columns) for prompt in row if prompt)
+    unique = {normalise(prompt.text): prompt for prompt in rounds}
+    return list(unique.values())[:count]
+
+
+def _shortfalls(config: EvaluationConfig, safety: int, scenarios: int) -> list[str]:
+    wanted = {
+        "safety prompts": (config.safety_prompts, safety),
+        "scenarios": (config.scenario_prompts, scenarios),
+    }
+    return [
+        f"{asked} {name} were asked for; only {found} are held out."
+        for name, (asked, found) in wanted.items()
+        if found < asked
+    ]
+
+
+def _refuse_leaks(prompts: Sequence[Prompt], trained_on: Collection[str]) -> None:
+    texts = {normalise(p.text): p for p in prompts}
+    leaks = [prompt for text, prompt in texts.items() if text in trained_on]
+    if not leaks:
+        return
+    # By id: the texts may be harmful, and errors end up in logs.
+    listed = ", ".join(f"{p.id} ({p.source})" for p in leaks[:_MOST_LISTED])
+    more = f" and {len(leaks) - _MOST_LISTED} more" if len(leaks) > _MOST_LISTED else ""
+    raise DataError(
+        f"{len(leaks)} evaluation prompts are in the training pairs, so the evaluation would "
+        f"measure memory: {listed}{more}. Train on the train side of the prompts only, or take "
+        "these out of the evaluation prompts."
+    )

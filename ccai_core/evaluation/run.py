@@ -1,0 +1,195 @@
+"""Evaluate a trained model against its baseline: a plain function that runs in any job.
+
+Reads models and a file of training pairs, writes `evaluation.json` and `progress.json` into its
+folder. Only one model is in memory at a time, in fp32: bf16 shifts the log-probabilities of both
+models by more than short training does. Everything asked is journaled; killed at any time and
+called again with the same arguments, it repeats nothing that was finished.
+
+    request = EvaluationRequest(baseline=base, trained=trained, pairs=Path("pairs.jsonl"))
+    result = evaluate(request, out=Path("evaluation"), journal=Path("evaluation/journal.jsonl"))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from ccai_core.config import Config
+from ccai_core.constitution import Constitution, load_constitutional_config
+from ccai_core.errors import ArtifactError
+from ccai_core.evaluation.capability import capability_items, perplexity_paragraphs
+from ccai_core.evaluation.compare import compare
+from ccai_core.evaluation.config import EvaluationConfig
+from ccai_core.evaluation.items import EvaluationItems, select_items, texts_trained_on
+from ccai_core.evaluation.judge import labelled_replies
+from ccai_core.evaluation.results import EvaluationResult
+from ccai_core.evaluation.suite import Engine, answer, judge_answers
+from ccai_core.journal import Journal, Recorded
+from ccai_core.models import Device, ModelRef
+from ccai_core.progress import ProgressFile
+from ccai_core.prompts.scenarios import shipped_adversarial, shipped_scenarios
+from ccai_core.types import Prompt, fingerprint
+
+RESULT_FILE = "evaluation.json"
+PROGRESS_FILE = "progress.json"
+_TELL_EVERY_S = 10.0
+
+
+class EvaluationRequest(Config):
+    """Everything an evaluation is made from."""
+
+    baseline: ModelRef = Field(description="The model before training.")
+    trained: ModelRef = Field(description="The model after training.")
+    judge: ModelRef | None = Field(None, description="The judging model; none: the baseline.")
+    config: EvaluationConfig = Field(EvaluationConfig(), description="Sizes, sampling, seed.")
+    constitution: Constitution = Field(
+        default_factory=load_constitutional_config, description="Its criteria rate the answers."
+    )
+    pairs: Path | None = Field(None, description="The trained model's pairs, to refuse leaks.")
+    ailuminate: tuple[Prompt, ...] = Field((), description="AILuminate prompts, if there are any.")
+    scenarios: tuple[Prompt, ...] | None = Field(None, description="None: the shipped ones.")
+    adversarial: tuple[Prompt, ...] | None = Field(None, description="None: the shipped ones.")
+    device: Device = Field("auto", description="Where the models run.")
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """All that determines the result, by content; not where or how it is computed.
+
+        Raises:
+            DataError: the file of pairs cannot be read.
+        """
+        shipped = [
+            [item.model_dump() for item in capability_items(self.config.capability_items)],
+            perplexity_paragraphs(),
+            [reply.model_dump() for reply in labelled_replies()],
+        ]
+        settings = self.config.model_dump(exclude={"judge", "batch_size"})
+        return {
+            **settings,
+            "baseline": self.baseline.identity,
+            "trained": self.trained.identity,
+            "judge": (self.judge or self.baseline).identity,
+            "constitution": self.constitution.fingerprint,
+            "trained_on": fingerprint(sorted(self.trained_on)),
+            "prompts": fingerprint([_contents(group) for group in self.prompts]),
+            "shipped_items": fingerprint(shipped),
+        }
+
+    @property
+    def prompts(self) -> tuple[Sequence[Prompt], Sequence[Prompt], Sequence[Prompt]]:
+        """AILuminate prompts, scenarios and adversarial requests to choose from."""
+        return (
+            self.ailuminate,
+            shipped_scenarios() if self.scenarios is None else self.scenarios,
+            shipped_adversarial() if self.adversarial is None else self.adversarial,
+        )
+
+    @property
+    def trained_on(self) -> set[str]:
+        """Normalised texts of the training prompts."""
+        return texts_trained_on(self.pairs) if self.pairs else set()
+
+
+def evaluate(request: EvaluationRequest, out: Path, journal: Path) -> EvaluationResult:
+    """Run the suite and write `out/evaluation.json`.
+
+    Raises:
+        DataError: an evaluation prompt was trained on, or too few prompts are held out.
+        ModelError: a model cannot be loaded.
+        ArtifactError: `out` cannot be written, or another process has the journal open.
+    """
+    began = time.monotonic()
+    teller = _Teller(out)
+    items = select_items(request.config, *request.prompts, request.trained_on)
+    teller.say(
+        f"Evaluating {request.trained.identity} against {request.baseline.identity}: "
+        f"{len(items.texts)} prompts."
+    )
+    result = asyncio.run(_evaluate(request, items, journal, teller))
+    notices = (request.baseline.notice, request.judge.notice if request.judge else None)
+    result = result.model_copy(
+        update={
+            "notes": (*dict.fromkeys(filter(None, notices)), *result.notes),
+            "seconds": time.monotonic() - began,
+        }
+    )
+    _write_whole(out / RESULT_FILE, result.model_dump_json(indent=2))
+    teller.say(f"Evaluated in {result.seconds:.0f} s: {out / RESULT_FILE}")
+    return result
+
+
+def _contents(prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+    return [prompt.model_dump() for prompt in prompts]
+
+
+async def _evaluate(
+    request: EvaluationRequest, items: EvaluationItems, path: Path, teller: _Teller
+) -> EvaluationResult:
+    config = request.config
+    judge = request.judge or request.baseline
+    with Journal.open(path) as journal:
+        async with _loaded(request, request.baseline, journal) as engine:
+            teller.model = "baseline"
+            baseline = await answer(engine, items, config, teller.report)
+        async with _loaded(request, request.trained, journal) as engine:
+            teller.model = "trained"
+            trained = await answer(engine, items, config, teller.report)
+        async with _loaded(request, judge, journal) as engine:
+            teller.model = "judge"
+            judged = await judge_answers(
+                engine, items, request.constitution, baseline, trained, teller.report
+            )
+    return compare(items, request.constitution, baseline, trained, judged, config)
+
+
+@asynccontextmanager
+async def _loaded(
+    request: EvaluationRequest, model: ModelRef, journal: Journal
+) -> AsyncIterator[Engine]:
+    """Load one model for as long as it is needed."""
+    from ccai_core.local_engine import LocalEngine
+
+    size = request.config.batch_size
+    async with LocalEngine(model, request.device, "fp32", size) as engine:
+        yield Recorded(engine, journal)
+
+
+class _Teller:
+    """Tells the progress file every step, and the log a line now and then."""
+
+    def __init__(self, out: Path) -> None:
+        self._file = ProgressFile(out / PROGRESS_FILE)
+        self._next = 0.0
+        self.model = "baseline"
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Say how far a stage is."""
+        self._file.write(f"{self.model} {stage}", done, total, model=self.model)
+        now = time.monotonic()
+        if done == total or now >= self._next:
+            self._next = now + _TELL_EVERY_S
+            self.say(f"{self.model}: {stage} {done}/{total}")
+
+    def say(self, line: str) -> None:
+        """Print a line, flushed, because a job's output is a file that somebody follows."""
+        print(line, flush=True)
+
+
+def _write_whole(target: Path, text: str) -> None:
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(target)
+    except OSError as error:
+        raise ArtifactError(f"{target}: cannot be written ({error.strerror}).") from None

@@ -1,0 +1,169 @@
+"""An engine behind a journal: answers what is recorded, asks and records what is not.
+
+Texts are keyed as DESIGN rule 7 says: model, revision, messages, sampling, seed. A text is a draw
+from the model wherever it was computed, so device, precision and batch are no part of its key and a
+journal moves from a laptop to a cluster. A score is a measurement: fp32 and bf16 weights measure
+different values, so the weights' dtype is part of a score's key.
+
+    engine = Recorded(engine, journal)
+    completion = await engine.generate(call)
+    log_probabilities = await engine.choose(messages, ("Yes", "No"))
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from ccai_core.errors import EngineError
+from ccai_core.journal_lines import Record, Scores
+from ccai_core.types import (
+    Call,
+    Completion,
+    Gathering,
+    Generate,
+    Message,
+    Score,
+    fingerprint,
+)
+
+if TYPE_CHECKING:
+    from ccai_core.journal import Journal
+
+R = TypeVar("R", Completion, Scores)
+
+
+@dataclass
+class _InFlight:
+    """A question being asked, and how many callers wait for its answer."""
+
+    asking: asyncio.Task[Record]
+    callers: int = 0
+
+
+class Recorded:
+    """`Generate`, `Choose` and `Score` that answer from a journal and record what they have to ask.
+
+    Identical questions in flight are asked once. Failures are not recorded: they are tried again
+    by the next run. `replayed` and `asked` count answers by where they came from.
+    """
+
+    def __init__(self, engine: Generate, journal: Journal) -> None:
+        self._engine, self._journal = engine, journal
+        self._gathering = engine if isinstance(engine, Gathering) else None
+        self._in_flight: dict[str, _InFlight] = {}
+        self._unwritten: list[tuple[str, Record]] = []
+        self._written: asyncio.Future[None] | None = None
+        self.replayed = 0
+        self.asked = 0
+
+    @property
+    def model(self) -> str:
+        """Model identity of the engine behind."""
+        return self._engine.model
+
+    @property
+    def dtype(self) -> str:
+        """Weights' dtype of the engine behind."""
+        return self._scorer.dtype
+
+    async def generate(self, call: Call) -> Completion:
+        """Answer from the journal, from a call already in flight, or from the engine."""
+        return await self._answer(
+            call.key(self.model), Completion, lambda: self._engine.generate(call)
+        )
+
+    async def choose(self, messages: tuple[Message, ...], options: tuple[str, ...]) -> list[float]:
+        """Return log p(option | conversation), summed over each option's tokens (nats)."""
+        engine = self._scorer
+
+        async def ask() -> Scores:
+            values = await engine.choose(messages, options)
+            return Scores(values=tuple(values), model=self._measured_by)
+
+        turns = [(m.role, m.content) for m in messages]
+        key = fingerprint(["choose", self._measured_by, turns, options], 32)
+        return list((await self._answer(key, Scores, ask)).values)
+
+    async def text_logprob(self, text: str) -> tuple[float, int]:
+        """Return the summed log-probability (nats) of a plain text, and its predicted tokens."""
+        engine = self._scorer
+
+        async def ask() -> Scores:
+            value, tokens = await engine.text_logprob(text)
+            return Scores(values=(value,), tokens=tokens, model=self._measured_by)
+
+        key = fingerprint(["text", self._measured_by, text], 32)
+        scores = await self._answer(key, Scores, ask)
+        return scores.values[0], scores.tokens
+
+    @property
+    def _scorer(self) -> Score:
+        if not isinstance(self._engine, Score):
+            raise EngineError(
+                f"The engine of {self.model} gives texts only, no log-probabilities. Use a local "
+                "engine, or a judge that writes its verdict."
+            )
+        return self._engine
+
+    @property
+    def _measured_by(self) -> str:
+        return f"{self.model}/{self._scorer.dtype}"
+
+    async def _answer(self, key: str, kind: type[R], ask: Callable[[], Awaitable[R]]) -> R:
+        known = self._journal.get(key)
+        if isinstance(known, kind):
+            self.replayed += 1
+            # Whoever was answered may ask on: an engine must not take its batch for complete yet.
+            if self._gathering:
+                self._gathering.stir()
+            return known
+        question = self._in_flight.get(key)
+        if question is None:
+            question = _InFlight(asyncio.ensure_future(self._ask(key, ask)))
+            self._in_flight[key] = question
+        question.callers += 1
+        try:
+            answer = await asyncio.shield(question.asking)
+        finally:
+            question.callers -= 1
+            if not question.callers:
+                # The last one to give up stops the asking.
+                question.asking.cancel()
+                del self._in_flight[key]
+        assert isinstance(answer, kind)  # noqa: S101 - the kind is part of what the key hashes
+        return answer
+
+    async def _ask(self, key: str, ask: Callable[[], Awaitable[Record]]) -> Record:
+        record = await ask()
+        self.asked += 1
+        if isinstance(record, Scores) or record.finish_reason != "error":
+            await self._record(key, record)
+        return record
+
+    async def _record(self, key: str, record: Record) -> None:
+        # All that finish in one turn of the loop (a batch) share one write and one fsync.
+        self._unwritten.append((key, record))
+        if self._written is None:
+            loop = asyncio.get_running_loop()
+            self._written = loop.create_future()
+            loop.call_soon(self._flush, self._written)
+        await asyncio.shield(self._written)
+
+    def _flush(self, written: asyncio.Future[None]) -> None:
+        records, self._unwritten, self._written = self._unwritten, [], None
+        try:
+            self._journal.append(_as_batch(records))
+        except Exception as error:  # noqa: BLE001 - every caller gets the real error
+            written.set_exception(error)
+        else:
+            written.set_result(None)
+
+
+def _as_batch(records: list[tuple[str, Record]]) -> list[tuple[str, Record]]:
+    """Mark scores that are written together, so that a torn write forgets all of them."""
+    keys = [key for key, record in records if isinstance(record, Scores)]
+    mark = {"batch": fingerprint(keys), "batch_size": max(1, len(keys))}
+    return [(k, r.model_copy(update=mark) if isinstance(r, Scores) else r) for k, r in records]

@@ -1,0 +1,171 @@
+"""The command line of every flow: presets, YAML and options over one settings model.
+
+    python -m flows.poc --preset quick --config mine.yaml --max-pairs 100 --training.epochs 1
+
+Later wins: defaults, preset, file, options. Exit code 0 is done, 2 something for the user to mend
+(one paragraph), 130 interrupted or cancelled; a traceback is a bug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field, make_dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+from prefect.logging.handlers import PrefectConsoleHandler
+from pydantic import ValidationError
+from rich.logging import RichHandler
+
+from ccai_core.config import Config, explain, load_yaml, parse_config
+from ccai_core.errors import CCAIError, ConfigError, did_you_mean
+from flows.console import Console
+from flows.results import Summary
+
+C = TypeVar("C", bound=Config)
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+
+def preset_names() -> list[str]:
+    """Return the shipped presets."""
+    shipped = (files("flows") / "presets").iterdir()
+    return sorted(each.name.removesuffix(".yaml") for each in shipped)
+
+
+def preset_values(kind: type[Config], name: str) -> dict[str, Any]:
+    """Return what a preset says about the settings of one flow.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    if name not in preset_names():
+        raise ConfigError(f"--preset {name}: unknown.{did_you_mean(name, preset_names())}")
+    values = load_yaml(Path(str(files("flows") / "presets" / f"{name}.yaml")))
+    return {key: value for key, value in values.items() if key in kind.model_fields}
+
+
+def parse(kind: type[C], prog: str, description: str, arguments: Sequence[str]) -> tuple[C, bool]:
+    """Return the settings that the command line asks for, and whether it is a dry run.
+
+    Unknown options, --help and the like end the program the way argparse does.
+
+    Raises:
+        ConfigError: a value is wrong, or the preset or the file is.
+    """
+    first = argparse.ArgumentParser(prog=prog, add_help=False, allow_abbrev=False)
+    first.add_argument("--preset")
+    first.add_argument("--config", type=Path)
+    layers, _ = first.parse_known_args(list(arguments))
+    values = preset_values(kind, layers.preset) if layers.preset else {}
+    where = f"preset {layers.preset}"
+    if layers.config:
+        values, where = _merge(values, load_yaml(layers.config)), str(layers.config)
+    command = _command(kind, _start(kind, values, where))
+    try:
+        parsed = tyro.cli(command, args=list(arguments), prog=prog, description=description)
+    except ValidationError as error:
+        raise ConfigError(explain(error, kind, "Settings")) from None
+    return parsed.settings, parsed.dry_run
+
+
+def _start(kind: type[C], values: Mapping[str, Any], where: str) -> C:
+    """Return the settings that options may change; what must still be given is MISSING."""
+    open_ones = [n for n, f in kind.model_fields.items() if f.is_required() and n not in values]
+    known = parse_config(kind, {**dict.fromkeys(open_ones, "-"), **values}, where)
+    # Not validated on purpose: tyro asks for what is MISSING before it builds the settings.
+    return known.model_copy(update=dict.fromkeys(open_ones, tyro.MISSING))
+
+
+def _command(kind: type[C], start: C) -> type[Any]:
+    """Make the command: the three options that every flow has, and the settings, unprefixed."""
+    presets = Literal[tuple(preset_names())]  # type: ignore[valid-type]
+    return make_dataclass(
+        "Command",
+        [
+            ("preset", Annotated[presets | None, _help("Settings to begin with.")], None),
+            ("config", Annotated[Path | None, _help("YAML file; wins over the preset.")], None),
+            ("dry_run", Annotated[bool, _help("Say what would be done, and do nothing.")], False),
+            # A default of a dataclass must not look mutable, hence the factory.
+            (
+                "settings",
+                Annotated[kind, tyro.conf.arg(name="")],
+                field(default_factory=lambda: start),
+            ),
+        ],
+    )
+
+
+def _help(text: str) -> Any:
+    return tyro.conf.arg(help=text)
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        both = isinstance(under, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merge(under, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def run_command(
+    kind: type[C],
+    flow: Callable[[C], Any],
+    plan: Callable[[C], str],
+    *,
+    prog: str,
+    about: str | None,
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Be the `main` of a flow's module; returns the exit code.
+
+    Args:
+        kind: the flow's settings.
+        flow: the Prefect flow; takes the settings, returns a `Summary` (a State when cancelled).
+        plan: says what would be done; raises what is wrong with the inputs.
+        prog: how the command is called.
+        about: what --help begins with.
+        arguments: the command line; None: the program's own.
+    """
+    _quieten()
+    out = Console()
+    try:
+        arguments = sys.argv[1:] if arguments is None else arguments
+        settings, dry_run = parse(kind, prog, about or "", arguments)
+        planned = plan(settings)
+        out.out.print(planned, markup=False, highlight=False)
+        if dry_run:
+            out.out.print("\nA dry run: nothing was done.")
+            return 0
+        out.out.print()
+        with out.live():
+            summary = flow(settings)
+    except CCAIError as error:
+        out.error(str(error))
+        return USER_ERROR
+    except KeyboardInterrupt:
+        out.error("Interrupted; its jobs are ended. The same command goes on where it was.")
+        return INTERRUPTED
+    if not isinstance(summary, Summary):
+        out.error("Cancelled; its jobs are ended. The same command goes on where it was.")
+        return INTERRUPTED
+    out.out.print("\n" + summary.text(), markup=False, highlight=False)
+    return 0
+
+
+def _quieten() -> None:
+    """Leave the terminal to the progress bars; the Prefect UI and the log files have it all."""
+    shown = RichHandler(level=logging.WARNING, show_path=False, show_time=False)
+    for name in ("ccai_core", "infra", "tasks"):
+        logging.getLogger(name).addHandler(shown)
+    # Prefect's own handler would repeat each error with a traceback, advice or not.
+    for name in list(logging.root.manager.loggerDict):
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler, PrefectConsoleHandler):
+                handler.setLevel(logging.CRITICAL)

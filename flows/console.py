@@ -1,0 +1,115 @@
+"""What a person at a terminal sees while a flow runs: a bar a step, with rate and time left.
+
+with Console().live() as console:
+    ...                                  # flows find it with `current_show()`
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from rich import console as rich_console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from tasks.site import Show, show_nothing
+
+_LINE_EVERY_S = 10.0
+
+_show: ContextVar[Show] = ContextVar("show", default=show_nothing)
+
+
+def current_show() -> Show:
+    """Return who is watching: the console of this process, or nobody (a worker)."""
+    return _show.get()
+
+
+class Console:
+    """Bars on a terminal; a line every few seconds where the output goes to a file."""
+
+    def __init__(self) -> None:
+        self.out = rich_console.Console(soft_wrap=True)
+        self._bars = Progress(
+            TextColumn("{task.description:<18}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=self.out,
+        )
+        self._steps: dict[str, _Step] = {}
+
+    def error(self, text: str) -> None:
+        """Say what went wrong, on standard error."""
+        rich_console.Console(stderr=True, soft_wrap=True).print(
+            text, style="red", markup=False, highlight=False
+        )
+
+    @contextmanager
+    def live(self) -> Iterator[Console]:
+        """Show progress until the block ends."""
+        token = _show.set(self.show)
+        try:
+            if self.out.is_terminal:
+                with self._bars:
+                    yield self
+            else:
+                yield self
+        finally:
+            _show.reset(token)
+
+    def show(self, step: str, done: int, total: int, detail: str) -> None:
+        """Draw one step's progress."""
+        known = self._steps.get(step)
+        if known is None:
+            known = self._steps[step] = _Step(self._bars.add_task(step, rate="", detail=""), done)
+        rate = known.rate(done)
+        self._bars.update(known.bar, completed=done, total=total, rate=rate, detail=detail)
+        if not self.out.is_terminal and known.wants_a_line(done >= total):
+            left = known.left(done, total)
+            parts = [f"{step}: {done}/{total}", rate, left, detail]
+            self.out.print(", ".join(part for part in parts if part), highlight=False)
+
+
+class _Step:
+    """When a step began here and at what count; a resumed one does not begin at zero."""
+
+    def __init__(self, bar: TaskID, first: int) -> None:
+        self.bar, self._first = bar, first
+        self._began = time.monotonic()
+        self._next_line = 0.0
+        self._ended = False
+
+    def rate(self, done: int) -> str:
+        seconds = time.monotonic() - self._began
+        speed = (done - self._first) / seconds if seconds > 1 else 0.0
+        if speed <= 0:
+            return ""
+        return f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
+
+    def left(self, done: int, total: int) -> str:
+        seconds = time.monotonic() - self._began
+        if done <= self._first or done >= total:
+            return ""
+        left = seconds / (done - self._first) * (total - done)
+        return f"{int(left // 60)}:{int(left % 60):02d} left"
+
+    def wants_a_line(self, ended: bool) -> bool:
+        now = time.monotonic()
+        if self._ended or (now < self._next_line and not ended):
+            return False
+        self._next_line, self._ended = now + _LINE_EVERY_S, ended
+        return True

@@ -1,0 +1,101 @@
+"""What a command would do: inputs checked and counted, cost estimated, nothing started.
+
+print(plan_poc(config))
+"""
+
+from __future__ import annotations
+
+import math
+
+from ccai_core.constitution import Constitution
+from ccai_core.dpo import estimate_steps
+from ccai_core.evaluation.config import EvaluationConfig
+from ccai_core.training_data import read_pairs
+from flows.config import (
+    EvaluationFlowConfig,
+    ModelConfig,
+    PoCConfig,
+    PreferenceDataConfig,
+    TrainingFlowConfig,
+)
+from flows.inputs import Sources, read_sources
+from flows.session import read_cluster
+
+# Share of candidates that become pairs with a small model; see docs/pairs.md for measurements.
+_YIELD = 0.4
+
+
+def plan_poc(config: PoCConfig) -> str:
+    """Check everything a PoC reads and say what it would do."""
+    sources = read_sources(config)
+    lines = [
+        _where(config),
+        *_preferences(config, sources),
+        f"training    about {estimate_steps(config.training, config.max_pairs)} updates: "
+        f"{config.training.method}, {config.training.epochs} epochs, "
+        f"learning rate {config.training.learning_rate:g}, beta {config.training.beta:g}",
+        _evaluation(config.evaluation, sources),
+        f"report      {config.workspace / 'report.html'}",
+    ]
+    return "\n".join(lines)
+
+
+def plan_preferences(config: PreferenceDataConfig) -> str:
+    """Check constitution and prompts and say how much would be generated."""
+    return "\n".join([_where(config), *_preferences(config, read_sources(config))])
+
+
+def plan_training(config: TrainingFlowConfig) -> str:
+    """Check the pairs and say how long training would be."""
+    count = len(read_pairs(config.pairs))
+    steps = estimate_steps(config.training, count)
+    return "\n".join(
+        [_where(config), f"training    {count} pairs, about {steps} updates: {config.pairs}"]
+    )
+
+
+def plan_evaluation(config: EvaluationFlowConfig) -> str:
+    """Check the prompts and say how many would be asked."""
+    sources = read_sources(config)
+    return "\n".join([_where(config), _evaluation(config.evaluation, sources)])
+
+
+def _where(config: ModelConfig) -> str:
+    cluster = read_cluster(config)
+    stand_in = " (or the embedded model)" if config.fallback else ""
+    return (
+        f"cluster     {cluster.name}, device {cluster.device}\n"
+        f"workspace   {config.workspace}\n"
+        f"model       {config.model}{stand_in}"
+    )
+
+
+def _preferences(config: PreferenceDataConfig, sources: Sources) -> list[str]:
+    principles = len(sources.constitution.principles)
+    episodes = math.ceil(config.max_pairs / principles / _YIELD)
+    calls = episodes * (1 + 2 * principles)
+    generation = config.preferences.generation
+    most = episodes * (
+        generation.response_tokens
+        + principles * (generation.critique_tokens + generation.revision_tokens)
+    )
+    return [
+        f"principles  {_names(sources.constitution)}",
+        f"prompts     {len(sources.train)} of the train side",
+        f"pairs       {config.max_pairs} from about {episodes} episodes: {calls} calls, "
+        f"at most {most:,} tokens (if {_YIELD:.0%} of candidates pass the filters)",
+    ]
+
+
+def _names(constitution: Constitution) -> str:
+    return ", ".join(principle.name for principle in constitution.principles)
+
+
+def _evaluation(config: EvaluationConfig, sources: Sources) -> str:
+    origin = f"{len(sources.hazards)} AILuminate" if sources.hazards else "shipped adversarial"
+    safety = min(config.safety_prompts, len(sources.hazards) or config.safety_prompts)
+    scenarios = min(config.scenario_prompts, len(sources.scenarios))
+    return (
+        f"evaluation  {safety} prompts for safety (of {origin}), {scenarios} scenarios of the test "
+        f"side, judge: {config.judge}"
+    )

@@ -1,0 +1,213 @@
+"""From the results of a flow to its report and its closing words.
+
+data = poc_report(site, config, sources, model, pairs, training, evaluation)
+"""
+
+from __future__ import annotations
+
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ccai_core.embedded import EMBEDDED_NAMES
+from ccai_core.evaluation.results import EvaluationResult
+from ccai_core.models import ModelRef
+from ccai_core.report import ReportData, headlines
+from ccai_core.training_config import TrainingResult
+from ccai_core.training_data import read_pairs
+from ccai_core.training_log import read_log
+from flows.config import (
+    EvaluationFlowConfig,
+    PoCConfig,
+    PreferenceDataConfig,
+    SourceConfig,
+    TrainingFlowConfig,
+)
+from flows.inputs import Sources
+from flows.results import Summary
+from infra.provenance import code_version, versions
+from tasks.generation import Pairs
+from tasks.site import Site
+from tasks.steps import relative
+
+_PAIRS_SHOWN = 6
+
+
+def poc_report(
+    site: Site,
+    config: PoCConfig,
+    sources: Sources,
+    model: ModelRef,
+    pairs: Pairs,
+    training: TrainingResult,
+    evaluation: EvaluationResult,
+) -> ReportData:
+    """Gather what the report of a PoC shows."""
+    root = site.workspace.root
+    log = training.model_path.parent / "training_log.jsonl"
+    made = {
+        "preference pairs": pairs.path,
+        "rejected candidates": pairs.rejected,
+        "trained model": training.model_path,
+        "training log": log,
+    }
+    every = read_pairs(pairs.path)
+    return _report(config, "poc", sources, model, evaluation).model_copy(
+        update={
+            "title": "CCAI proof of concept",
+            "training": training,
+            "training_log": tuple(read_log(log)),
+            "funnel": pairs.funnel,
+            "pairs": tuple(every[:: max(1, len(every) // _PAIRS_SHOWN)][:_PAIRS_SHOWN]),
+            "next_steps": _after_poc(config, model, training),
+            "artifacts": {label: relative(path, root) for label, path in made.items()},
+        }
+    )
+
+
+def evaluation_report(
+    site: Site,
+    config: EvaluationFlowConfig,
+    sources: Sources,
+    model: ModelRef,
+    evaluation: EvaluationResult,
+) -> ReportData:
+    """Gather what the report of an evaluation alone shows."""
+    return _report(config, "evaluation", sources, model, evaluation).model_copy(
+        update={"next_steps": (_mlflow(site),)}
+    )
+
+
+def _report(
+    config: SourceConfig,
+    flow: str,
+    sources: Sources,
+    model: ModelRef,
+    evaluation: EvaluationResult,
+) -> ReportData:
+    return ReportData(
+        title="CCAI evaluation",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=f"python -m flows.{flow} {_options(config.model_dump(exclude_defaults=True))}",
+        evaluation=evaluation,
+        constitution=sources.constitution,
+        settings=config.model_dump(mode="json"),
+        versions={"code": code_version(), **versions()},
+        notices=tuple(filter(None, [model.notice])),
+    )
+
+
+def _options(values: dict[str, Any], above: str = "") -> str:
+    """Return settings as the command line that gives them."""
+    words = []
+    for name, value in values.items():
+        option = f"--{above}{name}".replace("_", "-")
+        if isinstance(value, dict):
+            # These groups stand without their own name on the command line.
+            inner = above if name == "preferences" else f"{above}{name}."
+            words.append(_options(value, inner))
+        elif isinstance(value, bool):
+            words.append(option if value else f"--no-{option[2:]}")
+        elif isinstance(value, list | tuple):
+            words.append(" ".join([option, *(shlex.quote(str(each)) for each in value)]))
+        else:
+            words.append(f"{option} {shlex.quote(str(value))}")
+    return " ".join(words)
+
+
+def poc_summary(
+    site: Site, data: ReportData, report: Path, pairs: Pairs, training: TrainingResult
+) -> Summary:
+    """Say at the end of a PoC what was made and what was found."""
+    return Summary(
+        made={
+            "report": str(report),
+            "model": str(training.model_path),
+            "pairs": f"{pairs.path} ({pairs.funnel.pairs})",
+            "tracking": site.tracking.uri,
+        },
+        findings=(*_shortfall(pairs), *headlines(data)),
+        notices=data.notices,
+        next_commands=data.next_steps,
+    )
+
+
+def preferences_summary(config: PreferenceDataConfig, model: ModelRef, pairs: Pairs) -> Summary:
+    """Say what a preference data set holds and what to do with it."""
+    funnel = pairs.funnel
+    top = sorted(funnel.rejected.items(), key=lambda item: -item[1])[:3]
+    reasons = ", ".join(f"{count} {reason}" for reason, count in top)
+    return Summary(
+        made={"pairs": str(pairs.path), "rejected": str(pairs.rejected)},
+        findings=(
+            f"{funnel.pairs} pairs of {funnel.candidates} candidates: {funnel.per_principle}.",
+            *([f"Most rejected: {reasons}."] if reasons else []),
+            *_shortfall(pairs),
+        ),
+        notices=tuple(filter(None, [model.notice])),
+        next_commands=(
+            f"python -m flows.training --pairs {shlex.quote(str(pairs.path))} "
+            f"--model {shlex.quote(config.model)} --workspace {shlex.quote(str(config.workspace))}",
+        ),
+    )
+
+
+def training_summary(
+    config: TrainingFlowConfig, model: ModelRef, result: TrainingResult
+) -> Summary:
+    """Say what a training run made and how it went on held-out pairs."""
+    before, after = result.validation_before, result.validation_after
+    measured = (
+        f"Held-out pairs ({after.n}): margin {before.margin:+.4f} to {after.margin:+.4f}, "
+        f"accuracy {after.accuracy:.0%}."
+        if before and after
+        else "No pairs were held out, so nothing says whether it learned."
+    )
+    curve = result.model_path.parent / "training_curve.svg"
+    return Summary(
+        made={"model": str(result.model_path), "curve": str(curve)},
+        findings=(f"{result.steps} updates, loss {result.train_loss:.4f}.", measured),
+        notices=tuple(filter(None, [model.notice])),
+        next_commands=(
+            f"python -m flows.evaluation --model {shlex.quote(config.model)} "
+            f"--trained {shlex.quote(str(result.model_path))} "
+            f"--pairs {shlex.quote(str(config.pairs))}",
+        ),
+    )
+
+
+def evaluation_summary(site: Site, data: ReportData, report: Path) -> Summary:
+    """Say what an evaluation found."""
+    return Summary(
+        made={"report": str(report), "tracking": site.tracking.uri},
+        findings=tuple(headlines(data)),
+        notices=data.notices,
+        next_commands=data.next_steps,
+    )
+
+
+def _shortfall(pairs: Pairs) -> list[str]:
+    missing = pairs.funnel.shortfall
+    if not missing:
+        return []
+    return [
+        f"{missing} pairs fewer than asked for: the prompts are used up. Give more with --prompts, "
+        "or raise --max-passes."
+    ]
+
+
+def _after_poc(config: PoCConfig, model: ModelRef, training: TrainingResult) -> tuple[str, ...]:
+    store = shlex.quote(f"sqlite:///{config.workspace.resolve() / 'mlflow.db'}")
+    browse = f"mlflow ui --backend-store-uri {config.tracking_uri or store}"
+    asked = shlex.quote(EMBEDDED_NAMES[1] if model.substituted else config.model)
+    return (
+        browse,
+        f"python -m flows.poc --model {asked} --max-pairs {2 * config.max_pairs}",
+        f"python -m flows.evaluation --model {asked} "
+        f"--trained {shlex.quote(str(training.model_path))} --prompts ailuminate-demo",
+    )
+
+
+def _mlflow(site: Site) -> str:
+    return f"mlflow ui --backend-store-uri {shlex.quote(site.tracking.uri)}"

@@ -1,0 +1,59 @@
+"""The stages that flows are composed of, each from settings to its result.
+
+sources = read_sources(config)
+model = find_model(site, config.model, config.fallback)
+pairs = make_preferences(site, config, sources, model)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ccai_core.evaluation.results import EvaluationResult
+from ccai_core.evaluation.run import EvaluationRequest
+from ccai_core.generation import PairRequest
+from ccai_core.models import ModelRef
+from flows.config import EvaluationFlowConfig, PoCConfig, PreferenceDataConfig
+from flows.inputs import Sources
+from tasks.evaluation import evaluate_models
+from tasks.generation import Pairs, generate_preferences
+from tasks.models import find_model
+from tasks.site import Site
+
+
+def make_preferences(
+    site: Site, config: PreferenceDataConfig, sources: Sources, model: ModelRef
+) -> Pairs:
+    """Make the preference data set that the settings ask for."""
+    request = PairRequest(
+        model=model,
+        constitution=sources.constitution,
+        prompts=sources.train,
+        max_pairs=config.max_pairs,
+        config=config.preferences,
+    )
+    return generate_preferences(site, request)
+
+
+def evaluate_pair(
+    site: Site,
+    config: PoCConfig | EvaluationFlowConfig,
+    sources: Sources,
+    baseline: ModelRef,
+    trained: ModelRef,
+    pairs: Path | None,
+) -> EvaluationResult:
+    """Evaluate a trained model against the one it was made from."""
+    judge = config.evaluation.judge
+    request = EvaluationRequest(
+        baseline=baseline,
+        trained=trained,
+        judge=None if judge == "baseline" else find_model(site, judge, config.fallback),
+        config=config.evaluation,
+        constitution=sources.constitution,
+        pairs=pairs,
+        ailuminate=sources.hazards,
+        scenarios=sources.scenarios,
+        device=site.cluster.device,
+    )
+    return evaluate_models(site, request)

@@ -1,0 +1,43 @@
+"""DPO training alone: a model and preference pairs to a trained model.
+
+    python -m flows.training --pairs runs/poc/artifacts/pairs-*/pairs.jsonl --model embedded
+    python -m flows.training --pairs pairs.jsonl --method lora --learning-rate 1e-5 --dry-run
+
+Killed or interrupted at any time, the same command goes on from the last good checkpoint.
+"""
+
+import sys
+
+from prefect import flow
+
+from flows.cli import run_command
+from flows.config import TrainingFlowConfig
+from flows.plan import plan_training
+from flows.reporting import training_summary
+from flows.results import Summary
+from flows.session import open_site
+from tasks.cancellation import ends_as_cancelled
+from tasks.models import find_model
+from tasks.training import train_dpo
+
+
+@flow(name="training", persist_result=False)
+@ends_as_cancelled
+def training(config: TrainingFlowConfig) -> Summary:
+    """Train a model by Direct Preference Optimization."""
+    with open_site(config, "training", {"pairs": str(config.pairs)}) as site:
+        model = find_model(site, config.model, config.fallback)
+        result = train_dpo(site, config.training, model, config.pairs.resolve())
+        return training_summary(config, model, result)
+
+
+if __name__ == "__main__":
+    sys.exit(
+        run_command(
+            TrainingFlowConfig,
+            training,
+            plan_training,
+            prog="python -m flows.training",
+            about=__doc__,
+        )
+    )

@@ -1,0 +1,73 @@
+"""Preference pairs: reused, resumed or made, with progress and a funnel for people to see.
+
+pairs = generate_preferences(site, request)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_table_artifact
+
+from ccai_core.generation import PairRequest, generate_pairs
+from ccai_core.preferences import Funnel
+from ccai_core.progress import read_progress
+from ccai_core.types import fingerprint
+from infra.artifacts import Artifact
+from tasks.policy import RETRIED
+from tasks.progress import Progress
+from tasks.site import Site
+from tasks.steps import device_resources, make, reused
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A finished preference data set."""
+
+    artifact: str
+    path: Path
+    rejected: Path
+    funnel: Funnel
+
+
+@task(name="generate-preferences", task_run_name="generate {request.max_pairs} pairs", **RETRIED)
+def generate_preferences(site: Site, request: PairRequest) -> Pairs:
+    """Make (or find) the data set that `request` describes and report it."""
+    inputs = request.inputs
+    artifact = Artifact(site.workspace.artifacts, "pairs", fingerprint(inputs))
+    progress = Progress(site, "preference pairs", unit="pairs")
+    if not reused(artifact):
+        with site.tracking.run("generation", parent=site.run, tags={"stage": "generation"}) as run:
+            run.params(inputs)
+
+            def follow() -> None:
+                at = read_progress(artifact / "progress.json")
+                if at:
+                    detail = f"{at['calls']} calls, {at['calls_per_second']} calls/s"
+                    progress.update(int(at["done"]), int(at["total"]), detail)
+
+            journal = site.workspace.journal / "calls.jsonl"
+            funnel = make(
+                site,
+                artifact,
+                inputs,
+                generate_pairs,
+                (request, artifact.folder, journal, site.cluster.device),
+                resources=device_resources(site),
+                follow=follow,
+                facts=lambda made: made.model_dump(),
+            )
+            run.metrics({k: v for k, v in funnel.model_dump().items() if isinstance(v, int)})
+            run.artifact(artifact / "funnel.json")
+    funnel = Funnel.model_validate_json((artifact / "funnel.json").read_text(encoding="utf-8"))
+    progress.finish(f"{funnel.pairs} pairs")
+    path = artifact / "pairs.jsonl"
+    site.run.dataset("preference-pairs", artifact.fingerprint, str(path), "training", funnel.pairs)
+    create_table_artifact(
+        [{"what": name, "candidates": count} for name, count in funnel.steps()],
+        key="funnel",
+        description=f"From {funnel.candidates} candidates to {funnel.pairs} pairs",
+    )
+    return Pairs(artifact.name, path, artifact / "rejected.jsonl", funnel)

@@ -1,0 +1,25 @@
+"""Find a model's weights, downloading them when needed.
+
+model = find_model(site, "Qwen/Qwen2-0.5B-Instruct", fallback=True)
+"""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.logging import get_run_logger
+
+from ccai_core.models import ModelRef, resolve_model
+from tasks.policy import RETRIED
+from tasks.site import Site
+
+
+@task(name="find-model", task_run_name="find {name}", **RETRIED)
+def find_model(site: Site, name: str, fallback: bool) -> ModelRef:
+    """Resolve `name`; a substitution is said in the log and tagged in MLflow."""
+    site.show("model", 0, 1, name)
+    model = resolve_model(name, fallback)
+    if model.notice:
+        get_run_logger().warning(model.notice)
+    site.run.tags({"model.requested": name, "model.identity": model.identity})
+    site.show("model", 1, 1, model.name + (" (substituted)" if model.substituted else ""))
+    return model

@@ -1,0 +1,55 @@
+"""The progress of one long step: to the terminal at every look, to the Prefect UI now and then.
+
+progress = Progress(site, "training", unit="steps")
+progress.update(120, 375, "loss 0.61")
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+from tasks.site import Site
+
+logger = logging.getLogger(__name__)
+
+_UI_EVERY_S = 5.0
+
+
+class Progress:
+    """Fans one step's progress out; a server that is away is no reason to stop."""
+
+    def __init__(self, site: Site, step: str, unit: str) -> None:
+        self._site, self._step, self._unit = site, step, unit
+        self._artifact: UUID | None = None
+        self._next = 0.0
+        self._last: tuple[int, int, str] | None = None
+
+    def update(self, done: int, total: int, detail: str = "") -> None:
+        """Say how far the step is."""
+        self._site.show(self._step, done, total, detail)
+        if (done, total, detail) == self._last or time.monotonic() < self._next:
+            return
+        self._last = (done, total, detail)
+        self._next = time.monotonic() + _UI_EVERY_S
+        self._to_prefect(100.0 * done / max(1, total), f"{done}/{total} {self._unit}. {detail}")
+
+    def finish(self, detail: str = "") -> None:
+        """Say that the step is through."""
+        self._site.show(self._step, 1, 1, detail)
+        self._to_prefect(100.0, detail or "done")
+
+    def _to_prefect(self, percent: float, text: str) -> None:
+        percent = min(100.0, max(0.0, percent))
+        try:
+            if self._artifact is None:
+                self._artifact = create_progress_artifact(
+                    percent, key=self._step.replace(" ", "-"), description=text
+                )  # type: ignore[assignment]  # a UUID where there is no running event loop
+            else:
+                update_progress_artifact(self._artifact, percent, description=text)
+        except Exception as error:  # noqa: BLE001  # a picture of the work, not the work
+            logger.debug("Prefect cannot show the progress of %s (%s).", self._step, error)

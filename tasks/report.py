@@ -1,0 +1,30 @@
+"""The report of a flow run: written into the workspace, logged to MLflow, linked in Prefect.
+
+path = publish_report(site, data)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+
+from ccai_core.report import ReportData, headlines, write_report
+from tasks.policy import RETRIED
+from tasks.site import Site
+
+
+@task(name="publish-report", **RETRIED)
+def publish_report(site: Site, data: ReportData, name: str = "report.html") -> Path:
+    """Write the report into the workspace, whole, and hand it on; returns its path."""
+    path = site.workspace.root / name
+    write_report(data, path)
+    site.run.artifact(path)
+    lines = [f"- {line}" for line in headlines(data)]
+    create_markdown_artifact(
+        "\n".join([f"# {data.title}", "", *lines, "", f"Report: `{path}`"]),
+        key="report",
+        description="What the run found",
+    )
+    return path

@@ -1,0 +1,38 @@
+"""What every task of a flow run is handed: where to work, where to report, who is watching.
+
+site = Site(workspace, cluster, tracking, run, show=console.show)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from infra.cluster import ClusterConfig
+from infra.tracking import Run, Tracking
+from infra.workspace import Workspace
+
+Show = Callable[[str, int, int, str], None]
+"""Called with (step, done, total, detail) whenever a long step has moved."""
+
+
+def show_nothing(step: str, done: int, total: int, detail: str) -> None:
+    """Show progress to nobody: the Prefect UI and the logs still have it."""
+
+
+class Site:
+    """One flow run's surroundings.
+
+    A plain class on purpose: Prefect looks through dataclasses and pydantic models that are handed
+    to a task, and may rebuild them.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        cluster: ClusterConfig,
+        tracking: Tracking,
+        run: Run,
+        show: Show = show_nothing,
+    ) -> None:
+        self.workspace, self.cluster = workspace, cluster
+        self.tracking, self.run, self.show = tracking, run, show

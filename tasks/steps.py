@@ -1,0 +1,84 @@
+"""One step of a flow: an artifact that is reused when complete, else made by a job and recorded.
+
+result = make(site, artifact, inputs, train, (config, model, pairs, artifact.folder), ...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from prefect.logging import get_run_logger
+
+from infra.artifacts import Artifact
+from infra.jobs import Resources, forget, submit
+from tasks.cancellation import Watch
+from tasks.site import Site
+
+T = TypeVar("T")
+
+
+def make(
+    site: Site,
+    artifact: Artifact,
+    inputs: Mapping[str, Any],
+    function: Callable[..., T],
+    arguments: tuple[Any, ...],
+    *,
+    resources: Resources,
+    follow: Callable[[], None],
+    facts: Callable[[T], Mapping[str, Any]],
+    parents: tuple[str, ...] = (),
+    leave_out: tuple[str, ...] = (),
+) -> T:
+    """Run `function(*arguments)` as the artifact's job, wait for it, and write the record.
+
+    Whoever calls this again, after whatever happened, joins the job if it still runs and reads its
+    result if it is through. `follow` is called at every look. `facts` go into the record.
+    """
+    logger = get_run_logger()
+    if artifact.record() is not None or not any(artifact.folder.iterdir()):
+        # Not complete although it has a record, or nothing is there: what an earlier job left was
+        # damaged or removed, so its result counts no longer.
+        (artifact / "record.json").unlink(missing_ok=True)
+        forget(artifact.name, folder=site.workspace.jobs)
+    job = submit(
+        function,
+        *arguments,
+        resources=resources,
+        cluster=site.cluster,
+        key=artifact.name,
+        folder=site.workspace.jobs,
+    )
+    out, _ = job.logs()
+    logger.info("Job %s, attempt %d; its log: %s", job.key, job.attempt, out)
+    site.run.tags({f"job.{artifact.kind}": f"{job.key} attempt {job.attempt}"})
+    watch = Watch()
+
+    def look() -> None:
+        watch.check()
+        follow()
+
+    value = job.result(on_poll=look)
+    follow()
+    artifact.finish(inputs, parents=parents, facts=facts(value), leave_out=leave_out)
+    return value
+
+
+def device_resources(site: Site) -> Resources:
+    """Return what a step that runs a model asks for on this cluster."""
+    return Resources(gpus=1 if site.cluster.device in {"auto", "cuda"} else 0)
+
+
+def reused(artifact: Artifact) -> bool:
+    """Whether the artifact is there already; says so in the flow run's log."""
+    if not artifact.is_complete():
+        return False
+    get_run_logger().info("%s is there already.", artifact.name)
+    return True
+
+
+def relative(path: Path, root: Path) -> str:
+    """Return a path as seen from `root`, for reports that move with their workspace."""
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

@@ -1,0 +1,107 @@
+"""DPO training: reused, resumed or run, its metrics followed live into MLflow.
+
+result = train_dpo(site, config, model, pairs)
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from ccai_core.dpo import train
+from ccai_core.models import ModelRef
+from ccai_core.training_config import TrainingConfig, TrainingResult
+from ccai_core.training_data import file_hash
+from ccai_core.training_log import LogReader
+from ccai_core.types import fingerprint
+from infra.artifacts import Artifact
+from infra.tracking import Run
+from tasks.policy import RETRIED
+from tasks.progress import Progress
+from tasks.site import Site
+from tasks.steps import device_resources, make, reused
+
+# Words about a step, not measurements of it.
+_NOT_METRICS = {"event", "step", "total_steps", "time", "model", "method", "device", "precision"}
+
+
+@task(name="train-dpo", task_run_name="train {model.name}", **RETRIED)
+def train_dpo(
+    site: Site,
+    config: TrainingConfig,
+    model: ModelRef,
+    pairs: Path,
+    parents: tuple[str, ...] = (),
+) -> TrainingResult:
+    """Train `model` on the pairs (or find the model that these very inputs made) and report it."""
+    inputs = {
+        "model": model.identity,
+        "pairs": file_hash(pairs),
+        "device": site.cluster.device,
+        "config": config.model_dump(mode="json"),
+    }
+    artifact = Artifact(site.workspace.artifacts, "training", fingerprint(inputs))
+    progress = Progress(site, "training", unit="steps")
+    # The fast way when all is there; `train` itself knows its finished folder.
+    if not reused(artifact):
+        with site.tracking.run("training", parent=site.run, tags={"stage": "training"}) as run:
+            run.params({"model": model.identity, **config.model_dump(mode="json")})
+            follower = _Follower(artifact / "training_log.jsonl", run, progress)
+            result = make(
+                site,
+                artifact,
+                inputs,
+                train,
+                (config, model, pairs, artifact.folder, site.cluster.device),
+                resources=device_resources(site),
+                follow=follower.look,
+                facts=lambda made: made.model_dump(mode="json"),
+                parents=parents,
+                leave_out=("checkpoints",),
+            )
+            _report(run, result, artifact.folder)
+    result = TrainingResult.model_validate_json(
+        (artifact / "training.json").read_text(encoding="utf-8")
+    )
+    progress.finish(f"{result.steps} steps, loss {result.train_loss:.4f}")
+    # The workspace may have been moved since.
+    here = result.model.model_copy(update={"path": artifact / "model"})
+    return result.model_copy(update={"model": here, "model_path": here.path})
+
+
+class _Follower:
+    """Carries new lines of the training log to MLflow and to whoever watches."""
+
+    def __init__(self, log: Path, run: Run, progress: Progress) -> None:
+        self._reader, self._run, self._progress = LogReader(log), run, progress
+
+    def look(self) -> None:
+        for line in self._reader.new():
+            self._report(line)
+
+    def _report(self, line: dict[str, Any]) -> None:
+        if line["event"] not in {"step", "eval"}:
+            return
+        prefix = "validation" if line["event"] == "eval" else "train"
+        time_ms = round(datetime.fromisoformat(line["time"]).timestamp() * 1000)
+        self._run.metric_series(
+            {
+                f"{prefix}/{name}": [(line["step"], float(value), time_ms)]
+                for name, value in line.items()
+                if name not in _NOT_METRICS and isinstance(value, int | float)
+            }
+        )
+        loss = line.get("loss")
+        detail = f"loss {loss:.4f}" if loss is not None else ""
+        self._progress.update(int(line["step"]), int(line["total_steps"]), detail)
+
+
+def _report(run: Run, result: TrainingResult, folder: Path) -> None:
+    numbers = result.model_dump(include={"steps", "seconds", "train_loss", "peak_memory_mb"})
+    run.metrics({name: float(value) for name, value in numbers.items()})
+    run.tags({"model": result.model.identity, "model.path": str(result.model_path)})
+    run.artifact(folder / "training.json")
+    run.artifact(folder / "training_curve.svg")
