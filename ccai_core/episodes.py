@@ -128,13 +128,20 @@ async def run_episode(
     steps: list[Step] = []
     if response.usable:
         turns = [*turns, assistant(response.text)]
-        steps = await asyncio.gather(*(_step(engine, turns, p, config, seed) for p in principles))
+        asked = [_step(engine, turns, prompt, p, config, seed) for p in principles]
+        steps = await asyncio.gather(*asked)
     return Episode(prompt=prompt, sample=sample, response=response, steps=tuple(steps), key=key)
+
+
+def revise(principle: Principle, prompt: Prompt) -> str:
+    """Return the request for a revision; it repeats the question, or small models lose it."""
+    return f"{principle.revision}\n\nMy question was: {prompt.text}"
 
 
 async def _step(
     engine: Generate,
     turns: list[Message],
+    prompt: Prompt,
     principle: Principle,
     config: GenerationConfig,
     seed: int,
@@ -144,7 +151,7 @@ async def _step(
     step = Step(principle=principle.id, critique=critique, revision=None, critique_key=key)
     if not critique.usable:
         return step
-    turns = [*turns, assistant(critique.text), user(principle.revision)]
+    turns = [*turns, assistant(critique.text), user(revise(principle, prompt))]
     revision, key = await _complete(engine, turns, config.sampling(config.revision_tokens, seed))
     return step.model_copy(update={"revision": revision, "revision_key": key})
 

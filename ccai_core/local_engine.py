@@ -1,7 +1,7 @@
 """A model in this process as an engine: batches whatever calls are waiting, deterministically.
 
-Concurrent calls are gathered (see batching.py), the deepest conversations first, and sampling is
-seeded by the batch's own content: a run that was killed and continued from its journal makes the
+Concurrent calls are gathered (see batching.py), the deepest conversations first, and each draw is
+seeded by its call (see decoding.py): a run that was killed and continued from its journal makes the
 same text as one that was not, on the same kind of machine with the same precision and batch size.
 
     async with LocalEngine(ref, batch_size=32) as engine:
@@ -13,20 +13,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
 
 from ccai_core.batching import Batcher, OutOfMemoryError, Request
 from ccai_core.control_tokens import neutralise
+from ccai_core.decoding import Stopped, decode
 from ccai_core.errors import EngineError
 from ccai_core.models import Device, ModelRef, Precision, load_model
-from ccai_core.types import Call, Completion, Message, Sampling, fingerprint
+from ccai_core.types import Call, Completion, Message, fingerprint
 
 _MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 # Scoring keeps a row of the whole vocabulary for each scored position: 2**27 floats are 512 MB.
@@ -181,20 +180,21 @@ class LocalEngine:
         identity = fingerprint([call.key(self.model) for call in calls])
         ids, mask = self._pad([request.payload[1] for request in batch])
         ends = self._end_tokens()
-        torch.manual_seed(int(identity[:15], 16))
-        output = self._model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            pad_token_id=self._tokenizer.pad_token_id,
-            eos_token_id=sorted(ends),
-            stopping_criteria=StoppingCriteriaList([_Stopped(self._batcher.stopping)]),
-            **_generate_options(calls[0].sampling),
-        )
-        if self._batcher.stopping.is_set():
-            raise EngineError("The local engine was stopped.")
+        try:
+            rows = decode(
+                self._model,
+                ids,
+                mask,
+                calls[0].sampling,
+                ends=ends,
+                seeds=[call.key(self.model) for call in calls],
+                stopping=self._batcher.stopping.is_set,
+            )
+        except Stopped:
+            raise EngineError("The local engine was stopped.") from None
         return [
-            self._completion(row[ids.shape[1] :].tolist(), ends, request, identity, len(batch))
-            for row, request in zip(output, batch, strict=True)
+            self._completion(row, ends, request, identity, len(batch))
+            for row, request in zip(rows, batch, strict=True)
         ]
 
     def _end_tokens(self) -> set[int]:
@@ -205,13 +205,13 @@ class LocalEngine:
     def _completion(
         self, tokens: list[int], ends: set[int], request: Request, identity: str, size: int
     ) -> Completion:
-        stop = next((i for i, token in enumerate(tokens) if token in ends), None)
-        said = tokens if stop is None else tokens[:stop]
+        stopped = tokens[-1] in ends
+        said = tokens[:-1] if stopped else tokens
         return Completion(
             text=self._tokenizer.decode(said, skip_special_tokens=True).strip(),
-            finish_reason="length" if stop is None else "stop",
+            finish_reason="stop" if stopped else "length",
             prompt_tokens=len(request.payload[1]),
-            completion_tokens=len(said) + (stop is not None),
+            completion_tokens=len(tokens),
             model=self.model,
             endpoint=self.endpoint,
             batch=identity,
@@ -273,27 +273,6 @@ class _Row:
         total = tail.logsumexp(-1)
         ends = torch.tensor(self.endings, device=tail.device)  # [endings, tail]
         return [float((tail.gather(1, e[:, None])[:, 0] - total).sum()) for e in ends]
-
-
-class _Stopped(StoppingCriteria):  # type: ignore[misc]
-    """Ends a running batch at the next token when the engine closes."""
-
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
-        return torch.full((input_ids.shape[0],), self._stop.is_set(), device=input_ids.device)
-
-
-def _generate_options(sampling: Sampling) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "max_new_tokens": sampling.max_new_tokens,
-        "repetition_penalty": sampling.repetition_penalty,
-        "do_sample": sampling.temperature > 0,
-    }
-    if sampling.temperature > 0:
-        options |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-    return options
 
 
 def _tells_of_memory(message: str) -> bool:

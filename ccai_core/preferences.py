@@ -36,7 +36,7 @@ class PreferenceConfig(Config):
     """How pairs are made and which are kept; how many is said to `make_pairs`."""
 
     max_passes: int = Field(
-        4, ge=1, le=100, description="Times the prompts may be gone through, with new seeds."
+        10, ge=1, le=100, description="Times the prompts may be gone through, with new seeds."
     )
     seed: int = Field(0, ge=0, description="Order of prompts, and seed of every call.")
     generation: GenerationConfig = Field(

@@ -82,7 +82,9 @@ _META = re.compile(
     r"(?:answer|response|question|message|text|draft)s?\b|"
     r"here(?:['’]s|\s+is|\s+are)\s+(?:the|a|an|my|your|some)\b[^.\n]{0,60}:|"
     r"as\s+an\s+ai\b|language\s+model|the\s+(?:user|prompt|assistant)\b|"
-    r"(?:four|five|two|three)\s+(?:or\s+\w+\s+)?sentences|this\s+(?:text|passage|paragraph|essay)\b)"
+    r"(?:four|five|two|three)\s+(?:or\s+\w+\s+)?sentences|"
+    r"this\s+(?:text|passage|paragraph|essay|question|scenario)\b|"
+    r"\btry\s+again\b|answered\s+correctly|re-?explain)"
 )
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _STOP = frozenset(

@@ -47,6 +47,8 @@ REJECTED: list[tuple[Reason, dict[str, str]]] = [
     ("meta_text", {"revision": REVISION + " The original response was too harsh."}),
     ("meta_text", {"revision": "Thank you for your question. " + REVISION}),
     ("meta_text", {"revision": "The critique is right that more care is needed. " + REVISION}),
+    ("meta_text", {"revision": "I'll try again. " + REVISION}),
+    ("meta_text", {"revision": "This question touches upon honesty. " + REVISION}),
     (
         "repetitive",
         {"revision": "You should talk to your brother about the money. " * 5},
