@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ccai_core.errors import ArtifactError
+from ccai_core.files import write_whole
 
 SEAL = "complete.json"
 _FOLDER = re.compile(r"checkpoint-(\d+)")
@@ -54,14 +55,9 @@ def seal(checkpoint: Path) -> None:
             for file in sorted(checkpoint.rglob("*"))
             if file.is_file()
         }
-        unfinished = checkpoint / f".{SEAL}"
-        with unfinished.open("w", encoding="utf-8") as opened:
-            json.dump({"step": step_of(checkpoint), "files": files}, opened)
-            opened.flush()
-            os.fsync(opened.fileno())
-        unfinished.replace(checkpoint / SEAL)
     except OSError as error:
         raise ArtifactError(f"{checkpoint}: cannot be completed ({error.strerror}).") from None
+    write_whole(checkpoint / SEAL, json.dumps({"step": step_of(checkpoint), "files": files}))
 
 
 def problem(checkpoint: Path) -> str | None:

@@ -2,8 +2,8 @@
 
 transformers' `generate` computes every row until the longest one ends, and sorts the whole
 vocabulary at each step; on a CPU that is most of the time. Here rows that have ended are taken out
-of the batch, nucleus sampling (Holtzman et al. 2020, arXiv 1904.09751) looks at the likeliest tokens
-first, and a row's draws depend on its own seed, whoever shares the batch.
+of the batch, nucleus sampling (Holtzman et al. 2020, arXiv 1904.09751) looks at the likeliest
+tokens first, and a row's draws depend on its own seed, whoever shares the batch.
 
     rows = decode(model, ids, mask, Sampling(max_new_tokens=64), ends={2}, seeds=["a", "b"])
 """

@@ -35,16 +35,16 @@ class GenerationConfig(Config):
     """How responses, critiques and revisions are written."""
 
     system: str = Field(
-        "You are a helpful assistant. Answer the person directly, in one short paragraph of plain "
-        "sentences, without lists or headings.",
+        "You are a helpful assistant. Answer the person directly, in two or three plain sentences, "
+        "without lists or headings.",
         description="System turn of every call.",
     )
     temperature: float = Field(0.4, ge=0, le=2, description="0 is greedy.")
     top_p: float = Field(0.9, gt=0, le=1, description="Nucleus sampling mass.")
     repetition_penalty: float = Field(1.1, ge=1, le=2, description="1 is off.")
-    response_tokens: int = Field(200, ge=8, le=8192, description="Most tokens of a response.")
-    critique_tokens: int = Field(160, ge=8, le=8192, description="Most tokens of a critique.")
-    revision_tokens: int = Field(240, ge=8, le=8192, description="Most tokens of a revision.")
+    response_tokens: int = Field(140, ge=8, le=8192, description="Most tokens of a response.")
+    critique_tokens: int = Field(110, ge=8, le=8192, description="Most tokens of a critique.")
+    revision_tokens: int = Field(160, ge=8, le=8192, description="Most tokens of a revision.")
     few_shot: int = Field(
         0, ge=0, le=8, description="Worked examples of the constitution shown before each episode."
     )

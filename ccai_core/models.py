@@ -204,7 +204,10 @@ def load_model(ref: ModelRef | str, device: Device = "auto", precision: Precisio
 
 def _load_weights(ref: ModelRef, dtype: Any) -> Any:
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as notices
 
+    # Mostly this runs in a job, whose log is a file: a bar in it is noise.
+    notices.disable_progress_bar()
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             str(ref.path),

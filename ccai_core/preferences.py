@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from ccai_core.config import Config
 from ccai_core.constitution import Constitution, Principle
 from ccai_core.episodes import Episode, GenerationConfig, Step, run_episodes
 from ccai_core.errors import ConfigError, DataError
+from ccai_core.files import write_whole
 from ccai_core.quality import REASONS, PairFilter, QualityConfig, Reason
 from ccai_core.types import Completion, Generate, PreferencePair, Prompt, assistant, user
 from ccai_core.types import fingerprint as content_hash
@@ -289,10 +289,5 @@ def _unusable(stage: _Stage, completion: Completion) -> Reason:
 
 def write_pairs(pairs: Sequence[Config], path: Path) -> None:
     """Write one JSON object a line, whole or not at all."""
-    part = path.with_suffix(path.suffix + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        for pair in pairs:
-            file.write(json.dumps(pair.model_dump(), ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    lines = (json.dumps(pair.model_dump(), ensure_ascii=False) + "\n" for pair in pairs)
+    write_whole(path, lines)

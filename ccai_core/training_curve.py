@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+from ccai_core.files import write_whole
+
 _PANELS = (
     ("loss", "DPO loss (nats)"),
     ("margin", "Reward margin, chosen − rejected"),
@@ -42,11 +44,7 @@ _Entries = Sequence[dict[str, Any]]
 def draw(entries: _Entries, target: Path) -> None:
     """Draw the log's entries into `target`, replacing it whole."""
     picture = _picture(entries, _PANELS, (7, 8), _TITLE)
-    unfinished = target.with_name(f".{target.name}")
-    unfinished.write_text(
-        _accessible(picture, "curve", _TITLE, describe(entries)), encoding="utf-8"
-    )
-    unfinished.replace(target)
+    write_whole(target, _accessible(picture, "curve", _TITLE, describe(entries)))
 
 
 def inline(entries: _Entries) -> tuple[str, ...]:

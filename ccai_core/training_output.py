@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from ccai_core.errors import ArtifactError, ModelError
+from ccai_core.files import write_whole
 from ccai_core.models import ModelRef, resolve_model
 from ccai_core.training_config import TrainingResult
 from ccai_core.types import fingerprint
@@ -78,7 +79,7 @@ class RunFolder:
         # Through JSON and back, so that a value compares as it was stored.
         now = json.loads(json.dumps(dict(inputs)))
         if not self.request.exists():
-            _write(self.request, json.dumps(now, indent=2))
+            write_whole(self.request, json.dumps(now, indent=2) + "\n")
             return
         try:
             then = json.loads(self.request.read_text(encoding="utf-8"))
@@ -135,19 +136,9 @@ class RunFolder:
 
     def finish(self, result: TrainingResult) -> None:
         """Write training.json: from here on the run counts as done."""
-        _write(self.result, result.model_dump_json(indent=2))
+        write_whole(self.result, result.model_dump_json(indent=2) + "\n")
 
 
 def is_disk_full(error: Exception) -> bool:
     """Whether an exception of Python, safetensors or torch means that a disk or quota is full."""
     return any(words in str(error).lower() for words in _DISK_FULL)
-
-
-def _write(target: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    unfinished = target.with_name(f".{target.name}")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(target)

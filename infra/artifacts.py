@@ -23,7 +23,7 @@ from pydantic import Field
 
 from ccai_core.config import Config, parse_config
 from ccai_core.errors import ArtifactError, ConfigError
-from infra.job_record import write_whole
+from ccai_core.files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -109,10 +109,7 @@ class Artifact:
             facts=dict(facts or {}),
             files=files,
         )
-        try:
-            write_whole(self / "record.json", record.model_dump_json(indent=2) + "\n")
-        except OSError as error:
-            raise ArtifactError(f"{self.folder}: cannot be written ({error.strerror}).") from None
+        write_whole(self / "record.json", record.model_dump_json(indent=2) + "\n")
 
     def _content(self, leave_out: tuple[str, ...]) -> Iterator[Path]:
         for file in sorted(self.folder.rglob("*")):

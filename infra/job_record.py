@@ -10,9 +10,7 @@ record = read_record(folder / "train-1f3a")
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from pathlib import Path
 
 from filelock import FileLock
@@ -20,6 +18,7 @@ from pydantic import Field
 
 from ccai_core.config import Config, parse_config
 from ccai_core.errors import ArtifactError, ConfigError
+from ccai_core.files import write_whole
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,149}")
 
@@ -105,17 +104,3 @@ def read_record(folder: Path) -> JobRecord | None:
 def write_record(folder: Path, record: JobRecord) -> None:
     """Write `job.json` whole or not at all."""
     write_whole(folder / "job.json", record.model_dump_json(indent=2) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replace a text file in one step: a reader finds the old or the new one, never a torn one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ccai_core.errors import ArtifactError
-from infra.job_record import write_whole
+from ccai_core.files import write_whole
 
 _GB = 1e9
 

@@ -12,7 +12,6 @@ called again with the same arguments, it repeats nothing that was finished.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -23,7 +22,6 @@ from pydantic import Field
 
 from ccai_core.config import Config
 from ccai_core.constitution import Constitution, load_constitutional_config
-from ccai_core.errors import ArtifactError
 from ccai_core.evaluation.capability import capability_items, perplexity_paragraphs
 from ccai_core.evaluation.compare import compare
 from ccai_core.evaluation.config import EvaluationConfig
@@ -31,6 +29,7 @@ from ccai_core.evaluation.items import EvaluationItems, select_items, texts_trai
 from ccai_core.evaluation.judge import labelled_replies
 from ccai_core.evaluation.results import EvaluationResult
 from ccai_core.evaluation.suite import Engine, answer, judge_answers
+from ccai_core.files import write_whole
 from ccai_core.journal import Journal, Recorded
 from ccai_core.models import Device, ModelRef
 from ccai_core.progress import ProgressFile
@@ -120,7 +119,7 @@ def evaluate(request: EvaluationRequest, out: Path, journal: Path) -> Evaluation
             "seconds": time.monotonic() - began,
         }
     )
-    _write_whole(out / RESULT_FILE, result.model_dump_json(indent=2))
+    write_whole(out / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
     teller.say(f"Evaluated in {result.seconds:.0f} s: {out / RESULT_FILE}")
     return result
 
@@ -180,16 +179,3 @@ class _Teller:
     def say(self, line: str) -> None:
         """Print a line, flushed, because a job's output is a file that somebody follows."""
         print(line, flush=True)
-
-
-def _write_whole(target: Path, text: str) -> None:
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(target)
-    except OSError as error:
-        raise ArtifactError(f"{target}: cannot be written ({error.strerror}).") from None

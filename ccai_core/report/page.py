@@ -12,10 +12,8 @@ import base64
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -25,7 +23,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ccai_core.errors import ArtifactError
+from ccai_core.files import write_whole
 from ccai_core.report import figures, words
 from ccai_core.report.data import ReportData
 from ccai_core.training_config import TrainingResult
@@ -79,22 +77,7 @@ def write_report(data: ReportData, path: Path) -> None:
     Raises:
         ArtifactError: the folder cannot be written; a report that was there is left as it was.
     """
-    text = render_report(data)
-    unfinished = path.with_name(f".{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise ArtifactError(
-            f"{path}: the report cannot be written ({error.strerror}); free some space or choose "
-            "another folder."
-        ) from None
+    write_whole(path, render_report(data))
 
 
 @cache
