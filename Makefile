@@ -8,7 +8,7 @@ TORCH  := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup poc test test-all lint docs clean
+.PHONY: help setup poc test test-all lint reference docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 poc: $(STAMP) ## The whole PoC on this machine, quick preset, embedded model
-	$(BIN)/python -m flows.poc --preset quick
+	$(BIN)/python -m flows.poc --preset quick --model embedded
 
 test: $(STAMP) ## All tests that need neither network nor GPU (< 10 min)
 	$(BIN)/python -m pytest
@@ -41,6 +41,9 @@ lint: $(STAMP) ## Style, types and import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+reference: $(STAMP) ## Write docs/reference.md from the settings
+	$(BIN)/python docs/generate_reference.py
 
 docs: $(STAMP) ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict

@@ -209,21 +209,21 @@ async def make_pairs(
     """
     _check(prompts, max_pairs)
     collector = _Collector(constitution, config.quality, engine.model, max_pairs)
+    # Fed as episodes finish, for the display: the other one takes them in order, which at times
+    # means waiting long for one of them.
+    shown = _Collector(constitution, config.quality, engine.model, max_pairs)
     queue = _passes(prompts, config)
     shots = constitution.shots(config.generation.few_shot)
-    calls = 0
     while missing := {p: n for p, n in collector.missing().items() if n > 0}:
         asked = [constitution.principle(p) for p in missing]
         work = [w for w, _ in zip(queue, range(_round_size(collector, missing)), strict=False)]
         if not work:
             break
 
-        def count(episode: Episode) -> None:
-            nonlocal calls
-            calls += episode.calls
+        def count(episode: Episode, asked: Sequence[Principle] = asked) -> None:
+            shown.add(episode, asked)
             if on_progress:
-                kept = sum(len(pairs) for pairs in collector.kept.values())
-                on_progress(kept, max_pairs, calls)
+                on_progress(sum(map(len, shown.kept.values())), max_pairs, shown.calls)
 
         async for episode in run_episodes(
             engine, work, asked, config.generation, shots=shots, on_episode=count

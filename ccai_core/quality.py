@@ -84,7 +84,8 @@ _META = re.compile(
     r"as\s+an\s+ai\b|language\s+model|the\s+(?:user|prompt|assistant)\b|"
     r"(?:four|five|two|three)\s+(?:or\s+\w+\s+)?sentences|"
     r"this\s+(?:text|passage|paragraph|essay|question|scenario)\b|"
-    r"\btry\s+again\b|answered\s+correctly|re-?explain)"
+    r"\btry\s+again\b|answered\s+correctly|re-?explain|"
+    r"this\s+is\s+(?:a|an|another)\s+(?:\w+\s+)?example|your\s+request\b)"
 )
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _STOP = frozenset(

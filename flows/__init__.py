@@ -7,3 +7,5 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 # What our packages log belongs to the flow run, so the UI shows it.
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "ccai_core,infra,tasks")
+# A wrong value is explained here; a link to pydantic's pages helps nobody.
+os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")

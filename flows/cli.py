@@ -133,8 +133,8 @@ def run_command(
         about: what --help begins with.
         arguments: the command line; None: the program's own.
     """
-    _quieten()
     out = Console()
+    _quieten(out)
     try:
         arguments = sys.argv[1:] if arguments is None else arguments
         settings, dry_run = parse(kind, prog, about or "", arguments)
@@ -159,9 +159,10 @@ def run_command(
     return 0
 
 
-def _quieten() -> None:
+def _quieten(out: Console) -> None:
     """Leave the terminal to the progress bars; the Prefect UI and the log files have it all."""
-    shown = RichHandler(level=logging.WARNING, show_path=False, show_time=False)
+    # By the bars' own console: whatever else writes to the terminal tears them.
+    shown = RichHandler(logging.WARNING, out.out, show_path=False, show_time=False)
     for name in ("ccai_core", "infra", "tasks"):
         logging.getLogger(name).addHandler(shown)
     # Prefect's own handler would repeat each error with a traceback, advice or not.

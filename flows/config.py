@@ -20,7 +20,7 @@ from ccai_core.training_config import TrainingConfig
 
 # On the command line these settings stand without a prefix: --temperature reads better in its
 # group than --preferences.generation.temperature.
-_Plain = tyro.conf.arg(name="")
+PLAIN = tyro.conf.arg(name="")
 
 
 class RunConfig(Config):
@@ -73,7 +73,7 @@ class PreferenceDataConfig(SourceConfig):
     max_pairs: int = Field(
         500, ge=1, le=10_000_000, description="Preference pairs to make, over all principles."
     )
-    preferences: Annotated[PreferenceConfig, _Plain] = Field(
+    preferences: Annotated[PreferenceConfig, PLAIN] = Field(
         default=PreferenceConfig(), description="How pairs are made."
     )
 
@@ -82,7 +82,7 @@ class TrainingFlowConfig(ModelConfig):
     """Settings of `python -m flows.training`."""
 
     pairs: Path = Field(description="pairs.jsonl, as flows.preference_data makes it.")
-    training: Annotated[TrainingConfig, _Plain] = Field(
+    training: Annotated[TrainingConfig, PLAIN] = Field(
         default=TrainingConfig(), description="How the model is trained."
     )
 
@@ -94,7 +94,7 @@ class EvaluationFlowConfig(SourceConfig):
     pairs: Path | None = Field(
         None, description="What it was trained on; evaluation refuses prompts that are in there."
     )
-    evaluation: Annotated[EvaluationConfig, _Plain] = Field(
+    evaluation: Annotated[EvaluationConfig, PLAIN] = Field(
         default=EvaluationConfig(), description="What is measured, on how many items."
     )
 

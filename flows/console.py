@@ -71,45 +71,63 @@ class Console:
         finally:
             _show.reset(token)
 
-    def show(self, step: str, done: int, total: int, detail: str) -> None:
+    def show(self, step: str, done: int, total: int, detail: str, through: bool) -> None:
         """Draw one step's progress."""
         known = self._steps.get(step)
         if known is None:
-            known = self._steps[step] = _Step(self._bars.add_task(step, rate="", detail=""), done)
-        rate = known.rate(done)
+            bar = self._bars.add_task(step, rate="", detail="")
+            known = self._steps[step] = _Step(bar, done, total)
+        known.move(done, total)
+        rate = "" if through else known.rate()
         self._bars.update(known.bar, completed=done, total=total, rate=rate, detail=detail)
-        if not self.out.is_terminal and known.wants_a_line(done >= total):
-            left = known.left(done, total)
+        if not self.out.is_terminal and known.wants_a_line(through):
+            left = "" if through else known.left()
             parts = [f"{step}: {done}/{total}", rate, left, detail]
-            self.out.print(", ".join(part for part in parts if part), highlight=False)
+            self.out.print(
+                ", ".join(part for part in parts if part), markup=False, highlight=False
+            )
 
 
 class _Step:
-    """When a step began here and at what count; a resumed one does not begin at zero."""
+    """How fast a step moves, counted from where it was first seen: a resumed one is not at zero."""
 
-    def __init__(self, bar: TaskID, first: int) -> None:
-        self.bar, self._first = bar, first
-        self._began = time.monotonic()
+    def __init__(self, bar: TaskID, done: int, total: int) -> None:
+        self.bar = bar
         self._next_line = 0.0
-        self._ended = False
+        self._through = False
+        self._begin(done, total)
 
-    def rate(self, done: int) -> str:
+    def _begin(self, done: int, total: int) -> None:
+        self._began = time.monotonic()
+        self._first = self._done = done
+        self._total = total
+
+    def move(self, done: int, total: int) -> None:
+        """Note where it is; the next stage of a step, or a new attempt, counts from anew."""
+        if total != self._total or done < self._done:
+            self._begin(done, total)
+        self._done = done
+
+    def rate(self) -> str:
+        """Return what is done a second, or how long each takes; nothing while that is unknown."""
         seconds = time.monotonic() - self._began
-        speed = (done - self._first) / seconds if seconds > 1 else 0.0
+        speed = (self._done - self._first) / seconds if seconds > 1 else 0.0
         if speed <= 0:
             return ""
         return f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
 
-    def left(self, done: int, total: int) -> str:
-        seconds = time.monotonic() - self._began
-        if done <= self._first or done >= total:
+    def left(self) -> str:
+        """Return the time left at that rate."""
+        if not self._first < self._done < self._total:
             return ""
-        left = seconds / (done - self._first) * (total - done)
+        seconds = time.monotonic() - self._began
+        left = seconds / (self._done - self._first) * (self._total - self._done)
         return f"{int(left // 60)}:{int(left % 60):02d} left"
 
-    def wants_a_line(self, ended: bool) -> bool:
+    def wants_a_line(self, through: bool) -> bool:
+        """Whether to print now: the first time, every few seconds, and once when it is through."""
         now = time.monotonic()
-        if self._ended or (now < self._next_line and not ended):
+        if self._through or (now < self._next_line and not through):
             return False
-        self._next_line, self._ended = now + _LINE_EVERY_S, ended
+        self._next_line, self._through = now + _LINE_EVERY_S, through
         return True

@@ -10,6 +10,7 @@ import math
 from ccai_core.constitution import Constitution
 from ccai_core.dpo import estimate_steps
 from ccai_core.evaluation.config import EvaluationConfig
+from ccai_core.models import pick_device
 from ccai_core.training_data import read_pairs
 from flows.config import (
     EvaluationFlowConfig,
@@ -62,6 +63,9 @@ def plan_evaluation(config: EvaluationFlowConfig) -> str:
 
 def _where(config: ModelConfig) -> str:
     cluster = read_cluster(config)
+    if cluster.device in {"cuda", "mps"}:
+        # Looked up only when it was named: it takes seconds, and auto finds something anywhere.
+        pick_device(cluster.device)
     stand_in = " (or the embedded model)" if config.fallback else ""
     return (
         f"cluster     {cluster.name}, device {cluster.device}\n"

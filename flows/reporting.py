@@ -8,7 +8,6 @@ from __future__ import annotations
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from ccai_core.embedded import EMBEDDED_NAMES
 from ccai_core.evaluation.results import EvaluationResult
@@ -17,6 +16,7 @@ from ccai_core.report import ReportData, headlines
 from ccai_core.training_config import TrainingResult
 from ccai_core.training_data import read_pairs
 from ccai_core.training_log import read_log
+from flows.command import carried_over, command_for
 from flows.config import (
     EvaluationFlowConfig,
     PoCConfig,
@@ -24,7 +24,7 @@ from flows.config import (
     SourceConfig,
     TrainingFlowConfig,
 )
-from flows.inputs import Sources
+from flows.inputs import AILUMINATE_DEMO, Sources
 from flows.results import Summary
 from infra.provenance import code_version, versions
 from tasks.generation import Pairs
@@ -60,7 +60,7 @@ def poc_report(
             "training_log": tuple(read_log(log)),
             "funnel": pairs.funnel,
             "pairs": tuple(every[:: max(1, len(every) // _PAIRS_SHOWN)][:_PAIRS_SHOWN]),
-            "next_steps": _after_poc(config, model, training),
+            "next_steps": _after_poc(site, config, model, pairs, training),
             "artifacts": {label: relative(path, root) for label, path in made.items()},
         }
     )
@@ -89,31 +89,13 @@ def _report(
     return ReportData(
         title="CCAI evaluation",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=f"python -m flows.{flow} {_options(config.model_dump(exclude_defaults=True))}",
+        command=command_for(flow, config),
         evaluation=evaluation,
         constitution=sources.constitution,
         settings=config.model_dump(mode="json"),
         versions={"code": code_version(), **versions()},
         notices=tuple(filter(None, [model.notice])),
     )
-
-
-def _options(values: dict[str, Any], above: str = "") -> str:
-    """Return settings as the command line that gives them."""
-    words = []
-    for name, value in values.items():
-        option = f"--{above}{name}".replace("_", "-")
-        if isinstance(value, dict):
-            # These groups stand without their own name on the command line.
-            inner = above if name == "preferences" else f"{above}{name}."
-            words.append(_options(value, inner))
-        elif isinstance(value, bool):
-            words.append(option if value else f"--no-{option[2:]}")
-        elif isinstance(value, list | tuple):
-            words.append(" ".join([option, *(shlex.quote(str(each)) for each in value)]))
-        else:
-            words.append(f"{option} {shlex.quote(str(value))}")
-    return " ".join(words)
 
 
 def poc_summary(
@@ -147,8 +129,7 @@ def preferences_summary(config: PreferenceDataConfig, model: ModelRef, pairs: Pa
         ),
         notices=tuple(filter(None, [model.notice])),
         next_commands=(
-            f"python -m flows.training --pairs {shlex.quote(str(pairs.path))} "
-            f"--model {shlex.quote(config.model)} --workspace {shlex.quote(str(config.workspace))}",
+            command_for("training", carried_over(config, TrainingFlowConfig, pairs=pairs.path)),
         ),
     )
 
@@ -170,9 +151,10 @@ def training_summary(
         findings=(f"{result.steps} updates, loss {result.train_loss:.4f}.", measured),
         notices=tuple(filter(None, [model.notice])),
         next_commands=(
-            f"python -m flows.evaluation --model {shlex.quote(config.model)} "
-            f"--trained {shlex.quote(str(result.model_path))} "
-            f"--pairs {shlex.quote(str(config.pairs))}",
+            command_for(
+                "evaluation",
+                carried_over(config, EvaluationFlowConfig, trained=str(result.model_path)),
+            ),
         ),
     )
 
@@ -197,16 +179,23 @@ def _shortfall(pairs: Pairs) -> list[str]:
     ]
 
 
-def _after_poc(config: PoCConfig, model: ModelRef, training: TrainingResult) -> tuple[str, ...]:
-    store = shlex.quote(f"sqlite:///{config.workspace.resolve() / 'mlflow.db'}")
-    browse = f"mlflow ui --backend-store-uri {config.tracking_uri or store}"
-    asked = shlex.quote(EMBEDDED_NAMES[1] if model.substituted else config.model)
-    return (
-        browse,
-        f"python -m flows.poc --model {asked} --max-pairs {2 * config.max_pairs}",
-        f"python -m flows.evaluation --model {asked} "
-        f"--trained {shlex.quote(str(training.model_path))} --prompts ailuminate-demo",
+def _after_poc(
+    site: Site, config: PoCConfig, model: ModelRef, pairs: Pairs, training: TrainingResult
+) -> tuple[str, ...]:
+    again = config.model_copy(
+        update={
+            "model": EMBEDDED_NAMES[1] if model.substituted else config.model,
+            "max_pairs": 2 * config.max_pairs,
+        }
     )
+    harder = carried_over(
+        again,
+        EvaluationFlowConfig,
+        trained=str(training.model_path),
+        pairs=pairs.path,
+        prompts=tuple(dict.fromkeys([*config.prompts, AILUMINATE_DEMO])),
+    )
+    return _mlflow(site), command_for("poc", again), command_for("evaluation", harder)
 
 
 def _mlflow(site: Site) -> str:

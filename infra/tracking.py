@@ -166,6 +166,32 @@ class Run:
 
         self._send("dataset", {**details, "context": context}, log)
 
+    def model(self, name: str, path: Path, params: Mapping[str, Any]) -> None:
+        """Record a model that the run made: where it lies and what it is, not a copy of it.
+
+        Weights are gigabytes and stay in the workspace; the entry in MLflow's model list points
+        there, with the run as its source.
+        """
+        from mlflow.entities import LoggedModelOutput
+
+        about = {"path": str(path)}
+
+        def record() -> None:
+            client = self._tracking.client
+            run_id = self._known_id()
+            made = client.create_logged_model(
+                self._tracking.experiment_id,
+                store.clean_name(name),
+                source_run_id=run_id,
+                tags=about,
+                params=store.clean_params(params),
+                model_type="causal-lm",
+            )
+            client.finalize_logged_model(made.model_id, "READY")
+            client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
+
+        self._send("model", {"model": name, **about}, record)
+
     def end(self, status: str) -> None:
         """Set the final status: FINISHED, FAILED or KILLED. `Tracking.run` does this."""
         ended = _now_ms()

@@ -16,10 +16,11 @@ from tasks.site import Site
 @task(name="find-model", task_run_name="find {name}", **RETRIED)
 def find_model(site: Site, name: str, fallback: bool) -> ModelRef:
     """Resolve `name`; a substitution is said in the log and tagged in MLflow."""
-    site.show("model", 0, 1, name)
+    site.show("model", 0, 1, name, False)
     model = resolve_model(name, fallback)
     if model.notice:
         get_run_logger().warning(model.notice)
     site.run.tags({"model.requested": name, "model.identity": model.identity})
-    site.show("model", 1, 1, model.name + (" (substituted)" if model.substituted else ""))
+    found = model.name + (" (substituted)" if model.substituted else "")
+    site.show("model", 1, 1, found, True)
     return model

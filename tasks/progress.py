@@ -27,10 +27,12 @@ class Progress:
         self._artifact: UUID | None = None
         self._next = 0.0
         self._last: tuple[int, int, str] | None = None
+        self._total = 1
 
     def update(self, done: int, total: int, detail: str = "") -> None:
         """Say how far the step is."""
-        self._site.show(self._step, done, total, detail)
+        self._total = total
+        self._site.show(self._step, done, total, detail, False)
         if (done, total, detail) == self._last or time.monotonic() < self._next:
             return
         self._last = (done, total, detail)
@@ -39,7 +41,7 @@ class Progress:
 
     def finish(self, detail: str = "") -> None:
         """Say that the step is through."""
-        self._site.show(self._step, 1, 1, detail)
+        self._site.show(self._step, self._total, self._total, detail, True)
         self._to_prefect(100.0, detail or "done")
 
     def _to_prefect(self, percent: float, text: str) -> None:

@@ -11,11 +11,14 @@ from infra.cluster import ClusterConfig
 from infra.tracking import Run, Tracking
 from infra.workspace import Workspace
 
-Show = Callable[[str, int, int, str], None]
-"""Called with (step, done, total, detail) whenever a long step has moved."""
+Show = Callable[[str, int, int, str, bool], None]
+"""Called with (step, done, total, detail, through) whenever a long step has moved.
+
+A step can have several stages; only the last word of the last one says that it is through.
+"""
 
 
-def show_nothing(step: str, done: int, total: int, detail: str) -> None:
+def show_nothing(step: str, done: int, total: int, detail: str, through: bool) -> None:
     """Show progress to nobody: the Prefect UI and the logs still have it."""
 
 

@@ -51,16 +51,21 @@ def make(
         key=artifact.name,
         folder=site.workspace.jobs,
     )
-    out, _ = job.logs()
-    logger.info("Job %s, attempt %d; its log: %s", job.key, job.attempt, out)
-    site.run.tags({f"job.{artifact.kind}": f"{job.key} attempt {job.attempt}"})
-    watch = Watch()
+    try:
+        out, _ = job.logs()
+        logger.info("Job %s, attempt %d; its log: %s", job.key, job.attempt, out)
+        site.run.tags({f"job.{artifact.kind}": f"{job.key} attempt {job.attempt}"})
+        watch = Watch()
 
-    def look() -> None:
-        watch.check()
-        follow()
+        def look() -> None:
+            watch.check()
+            follow()
 
-    value = job.result(on_poll=look)
+        value = job.result(on_poll=look)
+    except BaseException:
+        # An interruption may come before `result` is there to end the job.
+        job.cancel()
+        raise
     follow()
     artifact.finish(inputs, parents=parents, facts=facts(value), leave_out=leave_out)
     return value

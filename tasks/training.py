@@ -102,6 +102,10 @@ class _Follower:
 def _report(run: Run, result: TrainingResult, folder: Path) -> None:
     numbers = result.model_dump(include={"steps", "seconds", "train_loss", "peak_memory_mb"})
     run.metrics({name: float(value) for name, value in numbers.items()})
-    run.tags({"model": result.model.identity, "model.path": str(result.model_path)})
+    run.model(
+        result.model.name,
+        result.model_path,
+        {"identity": result.model.identity, "base": result.base_model, "method": result.method},
+    )
     run.artifact(folder / "training.json")
     run.artifact(folder / "training_curve.svg")

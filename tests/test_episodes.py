@@ -74,7 +74,8 @@ def test_everything_shared_comes_first_and_the_principles_words_last() -> None:
     assert critique.messages[3].content == "Criticise: care."
     assert revision.messages[:4] == critique.messages
     assert [m.role for m in revision.messages[4:]] == ["assistant", "user"]
-    assert revision.messages[5].content == "Revise: care."
+    # The question comes again, last: small models have lost it by then.
+    assert revision.messages[5].content == "Revise: care.\n\nMy question was: Question 0?"
     assert [s.principle for s in episode.steps] == ["care", "candour"]
     assert episode.calls == 5
 

@@ -49,6 +49,8 @@ REJECTED: list[tuple[Reason, dict[str, str]]] = [
     ("meta_text", {"revision": "The critique is right that more care is needed. " + REVISION}),
     ("meta_text", {"revision": "I'll try again. " + REVISION}),
     ("meta_text", {"revision": "This question touches upon honesty. " + REVISION}),
+    ("meta_text", {"revision": "This is a classic example of a debt. " + REVISION}),
+    ("meta_text", {"revision": "Your request is quite specific. " + REVISION}),
     (
         "repetitive",
         {"revision": "You should talk to your brother about the money. " * 5},

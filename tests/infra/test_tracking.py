@@ -114,6 +114,7 @@ def test_everything_a_run_reports_is_stored(tracking: Tracking, tmp_path: Path) 
         run.artifact(tmp_path / "report.md", "reports")
         run.dataset("pairs", "ab" * 32, "artifacts/pairs", "training", rows=12)
         run.tags({"answer": "42"})
+        run.model("tiny-ccai", tmp_path / "model", {"revision": "ab12"})
     found = stored(tracking, run)
     assert found.info.status == "FINISHED"
     assert found.info.run_name == "train"
@@ -127,6 +128,11 @@ def test_everything_a_run_reports_is_stored(tracking: Tracking, tmp_path: Path) 
     assert len(history) == 1500
     assert (history[7].step, history[7].value, history[7].timestamp) == (7, 3.5, 1007)
     (dataset,) = found.inputs.dataset_inputs
+    (model,) = tracking.client.search_logged_models([tracking.experiment_id])
+    assert (model.name, model.source_run_id) == ("tiny-ccai", run.id)
+    assert model.params == {"revision": "ab12"}
+    assert model.tags["path"] == str(tmp_path / "model")
+    assert found.outputs.model_outputs[0].model_id == model.model_id
     assert (dataset.dataset.name, dataset.dataset.digest) == ("pairs", "ab" * 18)
     assert json.loads(dataset.dataset.profile) == {"num_rows": 12}
     assert dataset.tags[0].value == "training"
