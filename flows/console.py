@@ -83,9 +83,7 @@ class Console:
         if not self.out.is_terminal and known.wants_a_line(through):
             left = "" if through else known.left()
             parts = [f"{step}: {done}/{total}", rate, left, detail]
-            self.out.print(
-                ", ".join(part for part in parts if part), markup=False, highlight=False
-            )
+            self.out.print(", ".join(part for part in parts if part), markup=False, highlight=False)
 
 
 class _Step:

@@ -35,7 +35,10 @@ def poc(config: PoCConfig) -> Summary:
         model = find_model(site, config.model, config.fallback)
         pairs = make_preferences(site, config, sources, model)
         training = train_dpo(site, config.training, model, pairs.path, (pairs.artifact,))
-        evaluation = evaluate_pair(site, config, sources, model, training.model, pairs.path)
+        parents = (pairs.artifact, training.model_path.parent.name)
+        evaluation = evaluate_pair(
+            site, config, sources, model, training.model, pairs.path, parents
+        )
         data = poc_report(site, config, sources, model, pairs, training, evaluation)
         report = publish_report(site, data)
         return poc_summary(site, data, report, pairs, training)

@@ -42,8 +42,9 @@ def evaluate_pair(
     baseline: ModelRef,
     trained: ModelRef,
     pairs: Path | None,
+    parents: tuple[str, ...] = (),
 ) -> EvaluationResult:
-    """Evaluate a trained model against the one it was made from."""
+    """Evaluate a trained model against the one it was made from, artifacts being its `parents`."""
     judge = config.evaluation.judge
     request = EvaluationRequest(
         baseline=baseline,
@@ -56,4 +57,4 @@ def evaluate_pair(
         scenarios=sources.scenarios,
         device=site.cluster.device,
     )
-    return evaluate_models(site, request)
+    return evaluate_models(site, request, parents)

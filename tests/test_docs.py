@@ -186,19 +186,25 @@ def test_the_reference_is_what_the_settings_say():
     assert written == _reference().render(), "run `python docs/generate_reference.py`"
 
 
-def test_the_defaults_that_pages_tell_are_the_defaults():
-    settings = [
-        PreferenceConfig(), GenerationConfig(), QualityConfig(), EvaluationConfig(),
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("page", "settings", "told_of"),
+    [
+        (
+            "pairs.md",
+            [PreferenceConfig(), GenerationConfig(), QualityConfig()],
+            {"max_passes", "response_tokens", "min_words", "min_topic_overlap"},
+        ),
+        ("evaluation.md", [EvaluationConfig()], {"safety_prompts", "scenario_prompts"}),
+    ],
+)
+def test_the_defaults_that_a_page_tells_are_the_defaults(page, settings, told_of):
     known = {name: value for each in settings for name, value in each.model_dump().items()}
-    told = {
-        (page.name, name): value
-        for page in (ROOT / "docs" / "pairs.md", ROOT / "docs" / "evaluation.md")
-        for name, value in re.findall(r"`(\w+)`,? (\d[\d.]*)(?=[ ,|])", page.read_text("utf-8"))
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    told = dict(re.findall(r"`(\w+)`,? (\d[\d.]*)(?=[ ,|\n])", text))
+    assert told.keys() >= told_of
+    assert {name: float(value) for name, value in told.items()} == {
+        name: known[name] for name in told
     }
-    assert {name for _, name in told} >= {"max_passes", "min_words", "safety_prompts"}
-    wrong = {at: value for at, value in told.items() if float(value) != known[at[1]]}
-    assert not wrong
 
 
 @pytest.mark.parametrize("flow", ["poc", "preference_data", "training", "evaluation"])

@@ -24,9 +24,7 @@ pytestmark = pytest.mark.slow
 def ask(api: str, path: str, body: Any = None) -> Any:
     """Call the server's REST API, as the UI does."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(
-        f"{api}{path}", data, {"Content-Type": "application/json"}
-    )
+    request = urllib.request.Request(f"{api}{path}", data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=20) as answer:
         return json.load(answer)
 
@@ -106,10 +104,14 @@ def check_it_is_all_visible(api: str) -> None:
     assert (run["state_type"], run["parameters"]["config"]["max_pairs"]) == ("COMPLETED", 12)
     ours = {"flow_runs": {"id": {"any_": [run["id"]]}}}
     tasks = wait_for(
-        lambda: {
-            t["name"] for t in ask(api, "/task_runs/filter", ours) if t["state_type"] == "COMPLETED"
-        }
-        >= {"generate 12 pairs", "train tiny", "evaluate tiny-ccai"},
+        lambda: (
+            {
+                t["name"]
+                for t in ask(api, "/task_runs/filter", ours)
+                if t["state_type"] == "COMPLETED"
+            }
+            >= {"generate 12 pairs", "train tiny", "evaluate tiny-ccai"}
+        ),
         20,
         every=0.3,
     )

@@ -54,8 +54,7 @@ class Command:
                 arguments=arguments,
             )  # fmt: skip
         except SystemExit as ended:
-            assert isinstance(ended.code, int)
-            code = ended.code
+            code = int(ended.code or 0)
         out, err = self.capsys.readouterr()
         return code, out, err
 
@@ -366,5 +365,3 @@ def test_the_next_flow_is_told_what_both_have() -> None:
 def test_a_wrong_preset_is_an_error_of_its_own() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'poc'"):
         preset_values(PoCConfig, "pocc")
-
-

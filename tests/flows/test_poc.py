@@ -78,7 +78,7 @@ def meanwhile(act: Callable[[], None]) -> Iterator[None]:
     def run() -> None:
         try:
             act()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - told below, in the test's own thread
             failed.append(error)
 
     thread = threading.Thread(target=run)
@@ -152,7 +152,8 @@ def test_prefect_shows_tasks_progress_and_tables(finished: Finished) -> None:
 
 def test_the_next_commands_are_commands(finished: Finished) -> None:
     browse, more, evaluate = finished.summary.next_commands
-    assert browse == f"mlflow ui --backend-store-uri {shlex.quote(finished.summary.made['tracking'])}"
+    store = shlex.quote(finished.summary.made["tracking"])
+    assert browse == f"mlflow ui --backend-store-uri {store}"
     assert parse(PoCConfig, "", "", shlex.split(more)[3:])[0] == finished.config.model_copy(
         update={"max_pairs": 24}
     )

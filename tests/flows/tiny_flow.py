@@ -1,4 +1,4 @@
-"""A flow small enough for tests: a tiny model that stops by itself, and settings that keep its babble.
+"""A flow small enough for tests: a tiny model that stops by itself, settings that keep its babble.
 
 Random weights write garbage, so every quality threshold is open; what is tested is the way from
 principles to report, not the text.
