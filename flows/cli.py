@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
+from prefect.exceptions import CancelledRun
 from prefect.logging.handlers import PrefectConsoleHandler
 from pydantic import ValidationError
 from rich.logging import RichHandler
@@ -116,7 +117,7 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 def run_command(
     kind: type[C],
-    flow: Callable[[C], Any],
+    flow: Callable[[C], Summary],
     plan: Callable[[C], str],
     *,
     prog: str,
@@ -127,7 +128,7 @@ def run_command(
 
     Args:
         kind: the flow's settings.
-        flow: the Prefect flow; takes the settings, returns a `Summary` (a State when cancelled).
+        flow: the Prefect flow; takes the settings, returns a `Summary`.
         plan: says what would be done; raises what is wrong with the inputs.
         prog: how the command is called.
         about: what --help begins with.
@@ -149,11 +150,11 @@ def run_command(
     except CCAIError as error:
         out.error(str(error))
         return USER_ERROR
+    except CancelledRun:
+        out.error("Cancelled; its jobs are ended. The same command goes on where it was.")
+        return INTERRUPTED
     except KeyboardInterrupt:
         out.error("Interrupted; its jobs are ended. The same command goes on where it was.")
-        return INTERRUPTED
-    if not isinstance(summary, Summary):
-        out.error("Cancelled; its jobs are ended. The same command goes on where it was.")
         return INTERRUPTED
     out.out.print("\n" + summary.text(), markup=False, highlight=False)
     return 0

@@ -747,6 +747,7 @@ def test_every_setting_has_a_description() -> None:
 # --- the real thing -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_the_embedded_model_learns_from_eight_pairs(tmp_path: Path) -> None:
     torch.set_num_threads(2)

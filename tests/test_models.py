@@ -504,6 +504,7 @@ def resolve_in_new_process(cache: Path) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_two_processes_prepare_the_real_weights_once(tmp_path: Path) -> None:
     both = [resolve_in_new_process(tmp_path) for _ in range(2)]

@@ -79,6 +79,7 @@ def test_inputs_follow_content_and_nothing_else(tmp_path: Path) -> None:
     assert set(changed(config=more)) == {"capability_items", "shipped_items"}
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_a_model_against_itself_differs_in_nothing_and_a_rerun_asks_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

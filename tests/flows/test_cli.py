@@ -12,6 +12,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prefect.exceptions import CancelledRun
 from pydantic import BaseModel
 
 from ccai_core.config import Config
@@ -220,7 +221,10 @@ def test_an_interrupted_or_cancelled_flow_ends_with_130(capsys: pytest.CaptureFi
     def interrupt(_: Any) -> Summary:
         raise KeyboardInterrupt
 
-    for flow, word in ((interrupt, "Interrupted"), (lambda _: "a state", "Cancelled")):
+    def cancel(_: Any) -> Summary:
+        raise CancelledRun  # as Prefect does for a flow that ends as cancelled
+
+    for flow, word in ((interrupt, "Interrupted"), (cancel, "Cancelled")):
         code = run_command(PoCConfig, flow, plan_poc, prog="p", about="", arguments=[])
         out, err = capsys.readouterr()
         assert code == 130

@@ -1,0 +1,50 @@
+"""The whole proof of concept on the embedded model's real weights, as its user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.flows.tiny_flow import ROOT
+
+# Small enough for a test; every other setting is the user's.
+OPTIONS = """
+    --model embedded --max-pairs 4 --quality.min-topic-overlap 0 --training.epochs 1
+    --evaluation.safety-prompts 2 --evaluation.scenario-prompts 2 --evaluation.capability-items 2
+    --evaluation.response-tokens 16 --device cpu
+""".split()
+
+
+@pytest.mark.weights
+@pytest.mark.timeout(900)
+def test_the_embedded_model_goes_all_the_way(server: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "flows.poc", *OPTIONS, "--workspace", str(tmp_path / "ws")]
+    environment = {**os.environ, "PREFECT_API_URL": server}
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    for said in ("Found", "Is it safer?", "weak", "Made", "report.html", "Next"):
+        assert said in ran.stdout
+    (pairs,) = (tmp_path / "ws" / "artifacts").glob("pairs-*/pairs.jsonl")
+    rows = [json.loads(line) for line in pairs.read_text(encoding="utf-8").splitlines()]
+    assert set(Counter(row["principle"] for row in rows).values()) == {1}
+    assert all(row["chosen"] != row["rejected"] for row in rows)
+    report = (tmp_path / "ws" / "report.html").read_text(encoding="utf-8")
+    assert "SmolLM2-135M-Instruct" in report
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    (folder,) = (tmp_path / "ws" / "artifacts").glob("training-*/model")
+    model = AutoModelForCausalLM.from_pretrained(str(folder))
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    asked = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is the capital of France?"}],
+        add_generation_prompt=True, return_tensors="pt", return_dict=True,
+    )  # fmt: skip
+    answer = model.generate(**asked, max_new_tokens=12, do_sample=False)
+    assert "Paris" in tokenizer.decode(answer[0])
