@@ -248,7 +248,7 @@ def test_ctrl_c_ends_the_job_and_says_so_everywhere(finished: Finished, sign: st
     finally:
         signal.signal(signal.SIGINT, before)
     # One that was just being started looks for its lease first, and ends as it is gone.
-    wait_for(lambda: not alive(finished.workspace), 0.1 if "log" in sign else 30)
+    wait_for(lambda: not alive(finished.workspace), 0.1 if "log" in sign else 90)
     flow, stages = flow_run(finished.workspace)
     assert (flow.info.status, stages["training"].info.status) == ("KILLED", "KILLED")
     assert set(stages) == {"training"}, "the pairs are there already"
