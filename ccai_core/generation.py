@@ -22,6 +22,10 @@ from ccai_core.progress import ProgressFile
 from ccai_core.types import Prompt, fingerprint
 
 
+# Counted up whenever the same request would make other pairs than before.
+_RECIPE = 1
+
+
 class PairRequest(Config):
     """What pairs are made of; equal requests make equal pairs."""
 
@@ -35,6 +39,7 @@ class PairRequest(Config):
     def inputs(self) -> dict[str, object]:
         """What determines the pairs, in short: content, not paths."""
         return {
+            "recipe": _RECIPE,
             "model": self.model.identity,
             "constitution": self.constitution.fingerprint,
             "prompts": fingerprint([(p.id, p.text, p.source) for p in self.prompts]),

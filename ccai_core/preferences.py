@@ -30,6 +30,8 @@ from ccai_core.types import fingerprint as content_hash
 
 # Before anything is known: the share of a small model's episodes that give a pair per principle.
 _FIRST_YIELD = 0.4
+# A round ends with half-empty batches, so few large ones are faster than many that just fit.
+_SMALLEST_ROUND, _MARGIN = 16, 1.2
 
 
 class PreferenceConfig(Config):
@@ -267,7 +269,7 @@ def _round_size(collector: _Collector, missing: dict[str, int]) -> int:
         for p in missing
     ]
     needed = max(n / max(rate, 0.05) for n, rate in zip(missing.values(), rates, strict=True))
-    return max(4, math.ceil(needed))
+    return max(_SMALLEST_ROUND, math.ceil(_MARGIN * needed))
 
 
 _Stage = Literal["response", "critique", "revision"]

@@ -27,6 +27,7 @@ from ccai_core.config import Config, explain, load_yaml, parse_config
 from ccai_core.errors import CCAIError, ConfigError, did_you_mean
 from flows.console import Console
 from flows.results import Summary
+from infra.guard import guard_children
 
 C = TypeVar("C", bound=Config)
 
@@ -145,6 +146,7 @@ def run_command(
             out.out.print("\nA dry run: nothing was done.")
             return 0
         out.out.print()
+        guard_children()
         with out.live():
             summary = flow(settings)
     except CCAIError as error:
