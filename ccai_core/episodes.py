@@ -11,7 +11,7 @@ Bai et al. 2022 (arXiv 2212.08073), section 3.1, with chat turns instead of one 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from pydantic import Field
 
@@ -171,7 +171,7 @@ async def run_episodes(
     *,
     shots: Sequence[FewShot] = (),
     on_episode: Callable[[Episode], None] | None = None,
-) -> AsyncIterator[Episode]:
+) -> AsyncGenerator[Episode]:
     """Run (prompt, sample) pairs and yield their episodes in the order given.
 
     At most `2 * batch_size` episodes are open at a time, so memory is bounded and an engine always

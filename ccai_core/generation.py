@@ -21,7 +21,6 @@ from ccai_core.preferences import Funnel, PairSet, PreferenceConfig, make_pairs,
 from ccai_core.progress import ProgressFile
 from ccai_core.types import Prompt, fingerprint
 
-
 # Counted up whenever the same request would make other pairs than before.
 _RECIPE = 1
 

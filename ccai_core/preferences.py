@@ -14,6 +14,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Literal
 
@@ -227,10 +228,16 @@ async def make_pairs(
             if on_progress:
                 on_progress(sum(map(len, shown.kept.values())), max_pairs, shown.calls)
 
-        async for episode in run_episodes(
+        episodes = run_episodes(
             engine, work, asked, config.generation, shots=shots, on_episode=count
-        ):
-            collector.add(episode, asked)
+        )
+        async with aclosing(episodes):
+            async for episode in episodes:
+                collector.add(episode, asked)
+                if max(collector.missing().values()) <= 0:
+                    # In order, so a run that was killed stops at the same one; what is still open
+                    # is given up.
+                    break
     made = collector.result()
     if not made.pairs:
         raise DataError(

@@ -309,9 +309,11 @@ def test_an_engine_that_is_gone_ends_it() -> None:
 def test_progress_counts_every_call_and_never_goes_back() -> None:
     seen: list[tuple[int, int, int]] = []
     made = make(Scripted(), on_progress=lambda *numbers: seen.append(numbers))
-    assert [wanted for _, wanted, _ in seen] == [30] * made.funnel.episodes
+    # Also of episodes that were open when it was enough; they are no part of the set.
+    assert len(seen) >= made.funnel.episodes
+    assert {wanted for _, wanted, _ in seen} == {30}
     assert seen == sorted(seen)
-    assert seen[-1][2] == made.funnel.calls
+    assert seen[-1][2] >= made.funnel.calls
 
 
 def test_pairs_are_written_in_trls_format_whole_or_not_at_all(tmp_path: Path) -> None:
