@@ -163,6 +163,11 @@ async def _complete(
     return await engine.generate(call), call.key(engine.model)
 
 
+def _open_episodes(config: GenerationConfig) -> int:
+    """Return how many episodes may be open: enough for full batches, and few left half done."""
+    return max(4, config.batch_size // 2)
+
+
 async def run_episodes(
     engine: Generate,
     work: Sequence[tuple[Prompt, int]],
@@ -174,11 +179,12 @@ async def run_episodes(
 ) -> AsyncGenerator[Episode]:
     """Run (prompt, sample) pairs and yield their episodes in the order given.
 
-    At most `2 * batch_size` episodes are open at a time, so memory is bounded and an engine always
-    has a full batch to choose from; `on_episode` is called as each one finishes, in any order. An
-    error in any episode cancels the others and is raised at once.
+    Half as many episodes as a batch has places are open at a time: each asks for several texts, so
+    batches are full, memory is bounded, and no early episode waits long behind later ones.
+    `on_episode` is called as each one finishes, in any order. An error in any episode cancels the
+    others and is raised at once.
     """
-    open_slots = asyncio.Semaphore(2 * config.batch_size)
+    open_slots = asyncio.Semaphore(_open_episodes(config))
 
     async def one(prompt: Prompt, sample: int) -> Episode:
         async with open_slots:

@@ -218,7 +218,8 @@ def run_with(path: Path, work=WORK) -> tuple[list[Episode], BatchedFake, Recorde
         with Journal.open(path) as journal:
             async with BatchedFake(BATCH) as fake:
                 recorded = Recorded(fake, journal)
-                config = GenerationConfig(batch_size=BATCH)
+                # More episodes open than a batch takes: what waits is chosen from.
+                config = GenerationConfig(batch_size=4 * BATCH)
                 return await collect(recorded, work, config), fake, recorded
 
     return asyncio.run(main())
