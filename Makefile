@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 poc: $(STAMP) ## The whole PoC on this machine, quick preset, embedded model
 	$(BIN)/python -m flows.poc --preset quick --model embedded
 
-test: $(STAMP) ## All tests that need neither network nor GPU (< 10 min)
+test: $(STAMP) ## All tests that need neither network nor GPU
 	$(BIN)/python -m pytest
 
 test-all: $(STAMP) ## Also the slow real-model and chaos tests
