@@ -253,7 +253,7 @@ def test_a_dry_run_counts_and_does_nothing(command: Command, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
     for words in (
         "prompts     100 of the train side",
-        "pairs       48 from about 30 episodes: 270 calls",
+        "pairs       48 from about 48 episodes: 432 calls",
         "about 22 updates",
         "24 prompts for safety (of shipped adversarial), 60 scenarios",
         "Emptiness, Non-duality",

@@ -259,7 +259,10 @@ def test_a_reused_pid_is_not_taken_for_the_job(start: Start, jobs: Path, tmp_pat
 
 
 DRIVER = textwrap.dedent("""
-    import os, sys
+    import os, signal, sys
+    # A runner in the background of a script starts us with these off; a terminal does not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     from pathlib import Path
     from infra.cluster import ClusterConfig
     from infra.jobs import Resources, submit
