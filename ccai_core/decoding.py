@@ -62,17 +62,8 @@ def decode(
     for _ in range(sampling.max_new_tokens):
         if stopping():
             raise Stopped
-        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -step.shape[1] :]
-        output = model(
-            input_ids=step,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache = output.past_key_values
-        drawn = _draw(output.logits[:, -1].float(), seen, sampling, [dice[row] for row in live])
+        logits, cache = _forward(model, step, mask, cache)
+        drawn = _draw(logits, seen, sampling, [dice[row] for row in live])
         for row, token in zip(live, drawn.tolist(), strict=True):
             if row not in ended:
                 said[row].append(token)
@@ -91,6 +82,21 @@ def decode(
             step, mask = step[places], mask[places]
             seen = seen[places] if seen is not None else None
     return said
+
+
+def _forward(
+    model: Any, step: torch.Tensor, mask: torch.Tensor, cache: Any
+) -> tuple[torch.Tensor, Any]:
+    """Return the logits after the last token of each row, [rows, vocabulary], and the cache."""
+    output = model(
+        input_ids=step,
+        attention_mask=mask,
+        position_ids=(mask.cumsum(1) - 1).clamp(min=0)[:, -step.shape[1] :],
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return output.logits[:, -1].float(), output.past_key_values
 
 
 def _seen(ids: torch.Tensor, mask: torch.Tensor, model: Any) -> torch.Tensor:
