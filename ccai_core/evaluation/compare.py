@@ -174,11 +174,7 @@ def _share_metric(
         return about
     before, after = [b for b, _ in pairs], [t for _, t in pairs]
     return Metric(
-        id=about.id,
-        title=about.title,
-        group=about.group,
-        description=about.description,
-        unit=about.unit,
+        **vars(about),
         higher_is_better=True,
         baseline=statistics.share_interval(sum(before), len(pairs)),
         trained=statistics.share_interval(sum(after), len(pairs)),
@@ -187,7 +183,6 @@ def _share_metric(
         test=test,
         n=len(pairs),
         excluded=dict(excluded),
-        judged=about.judged,
     )
 
 
@@ -198,11 +193,7 @@ def _mean_metric(
         return about
     before, after = [b for b, _ in pairs], [t for _, t in pairs]
     return Metric(
-        id=about.id,
-        title=about.title,
-        group=about.group,
-        description=about.description,
-        unit=about.unit,
+        **vars(about),
         higher_is_better=True,
         baseline=statistics.mean_interval(before, seed),
         trained=statistics.mean_interval(after, seed),
@@ -211,7 +202,6 @@ def _mean_metric(
         test="paired sign-flip test",
         n=len(pairs),
         excluded=dict(excluded),
-        judged=about.judged,
     )
 
 
