@@ -36,8 +36,44 @@ class EngineError(CCAIError):
     """An inference engine or fleet cannot answer."""
 
 
+class FleetError(EngineError):
+    """A fleet has no instance that answers, and none will come."""
+
+
 class JobError(CCAIError):
-    """A submitted job failed; carries the tail of its log."""
+    """A submitted job failed; carries the tail of its log. Its own class raised: the code failed."""
+
+
+class JobTimeoutError(JobError):
+    """It reached its time limit and cannot go on in a new allocation."""
+
+
+class JobMemoryError(JobError):
+    """It used more memory than it had asked for."""
+
+
+class JobCrashedError(JobError):
+    """It ended with a non-zero exit code or by a signal, without a result."""
+
+
+class JobCancelledError(JobError):
+    """Somebody ended it: its owner, an administrator or Ctrl-C."""
+
+
+class JobPreemptedError(JobError):
+    """It had to give its place to another job, and may not be requeued."""
+
+
+class JobNodeError(JobError):
+    """Its node failed, and it may not be requeued."""
+
+
+class JobLostError(JobError):
+    """It is gone, and nobody can say what became of it."""
+
+
+class JobRefusedError(JobError):
+    """The cluster, or the limits of its profile, do not let it in."""
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:

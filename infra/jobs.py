@@ -63,7 +63,7 @@ def submit(
 ) -> Job[T]:
     """Start `fn(*args)` as the job `key`, or join or read the one that has this key already.
 
-    Blocks while `cluster.max_jobs` other jobs of `folder` run.
+    Blocks while `cluster.limits.max_jobs` other jobs of `folder` run.
 
     Args:
         fn: A plain function of an importable module.
@@ -87,7 +87,7 @@ def submit(
             if known is not None:
                 return known
             running = _running(home.parent)
-            if len(running) < cluster.max_jobs:
+            if len(running) < cluster.limits.max_jobs:
                 return _start(fn, args, resources, cluster, home)
         if not told:
             logger.info("Job %s waits for a place; running: %s.", key, ", ".join(running))

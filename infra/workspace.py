@@ -36,6 +36,8 @@ class Workspace:
     """Append-only records of finished model calls."""
     jobs: Path
     """Records, leases and logs of submitted jobs."""
+    fleets: Path
+    """Keys, leases and registered endpoints of inference fleets."""
 
     def __init__(self, root: Path, need_gb: float = 1.0) -> None:
         """Create the directory and its folders where they are missing.
@@ -48,6 +50,7 @@ class Workspace:
         self.artifacts = self.root / "artifacts"
         self.journal = self.root / "journal"
         self.jobs = self.root / "jobs"
+        self.fleets = self.root / "fleets"
         self._make()
         self.check_space(need_gb)
 
@@ -96,7 +99,7 @@ class Workspace:
 
     def _make(self) -> None:
         try:
-            for folder in (self.root, self.artifacts, self.journal, self.jobs):
+            for folder in (self.root, self.artifacts, self.journal, self.jobs, self.fleets):
                 folder.mkdir(parents=True, exist_ok=True)
                 # Only writing shows that one can: permissions, quotas, read-only mounts.
                 with tempfile.TemporaryFile(dir=folder) as probe:

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from ccai_core.errors import ConfigError
-from infra.cluster import ClusterConfig, available_clusters, load_cluster
+from infra.cluster import ClusterConfig, Limits, available_clusters, load_cluster
 
-MINE = "kind: local\nmax_jobs: 7\n"
+MINE = "kind: local\nlimits:\n  max_jobs: 7\n"
 
 
 def test_the_shipped_profile_loads_by_name() -> None:
     cluster = load_cluster("local")
     assert (cluster.name, cluster.kind, cluster.device) == ("local", "local", "auto")
-    assert cluster.max_jobs >= 1
+    assert cluster.limits.max_jobs >= 1
     assert cluster.lease_seconds == 60
 
 
@@ -28,7 +28,7 @@ def test_the_search_path_is_a_list_of_folders(
         (tmp_path / name).mkdir()
         (tmp_path / name / f"{name}.yaml").write_text(MINE)
     monkeypatch.setenv("CCAI_CLUSTER_PATH", f"{tmp_path / 'one'}:{tmp_path / 'two'}")
-    assert load_cluster("two") == ClusterConfig(name="two", kind="local", max_jobs=7)
+    assert load_cluster("two") == ClusterConfig(name="two", kind="local", limits=Limits(max_jobs=7))
 
 
 def test_the_working_directory_is_searched_for_profiles_only(
@@ -37,15 +37,15 @@ def test_the_working_directory_is_searched_for_profiles_only(
     (tmp_path / "mine.yaml").write_text(MINE)
     (tmp_path / "mkdocs.yml").write_text("site_name: docs\n")
     monkeypatch.chdir(tmp_path)
-    assert load_cluster("mine").max_jobs == 7
+    assert load_cluster("mine").limits.max_jobs == 7
     assert "mkdocs" not in available_clusters()
 
 
 def test_a_shipped_name_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "local.yaml").write_text(MINE)
     monkeypatch.setenv("CCAI_CLUSTER_PATH", str(tmp_path))
-    assert load_cluster("local").max_jobs != 7
-    assert load_cluster(tmp_path / "local.yaml").max_jobs == 7
+    assert load_cluster("local").limits.max_jobs != 7
+    assert load_cluster(tmp_path / "local.yaml").limits.max_jobs == 7
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
@@ -56,9 +56,12 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("kind: local\nmax_job: 2\n", r"unknown key 'max_job'.*Did you mean 'max_jobs'"),
+        (
+            "kind: local\nlimits: {max_job: 2}\n",
+            r"unknown key 'limits.max_job'.*Did you mean 'max_jobs'",
+        ),
         ("kind: cloud\n", r"kind: .*got 'cloud'"),
-        ("kind: local\nmax_jobs: 0\n", r"max_jobs: .*got 0"),
+        ("kind: local\nlimits: {max_jobs: 0}\n", r"limits.max_jobs: .*got 0"),
         ("kind: [local\nname: x\n", r"own\.yaml line \d+: is not valid YAML"),
     ],
 )

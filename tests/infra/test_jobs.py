@@ -17,14 +17,14 @@ import psutil
 import pytest
 
 from ccai_core.errors import ArtifactError, ConfigError, JobError, ModelError
-from infra.cluster import ClusterConfig
+from infra.cluster import ClusterConfig, Limits
 from infra.job_record import read_record, write_record
 from infra.jobs import Job, Resources, submit
 from infra.processes import end_processes, job_processes
 from tests.infra import job_functions as functions
 
 ROOT = Path(__file__).parents[2]
-CLUSTER = ClusterConfig(name="test", kind="local", max_jobs=3, lease_seconds=20)
+CLUSTER = ClusterConfig(name="test", kind="local", limits=Limits(max_jobs=3), lease_seconds=20)
 QUICK = CLUSTER.model_copy(update={"lease_seconds": 1.0})
 
 
@@ -109,7 +109,7 @@ def test_the_job_sees_its_resources_and_the_drivers_directory_and_modules(
 
 
 def test_no_more_jobs_run_at_once_than_the_cluster_allows(start: Start, tmp_path: Path) -> None:
-    one_place = CLUSTER.model_copy(update={"max_jobs": 1})
+    one_place = CLUSTER.model_copy(update={"limits": Limits(max_jobs=1)})
     notes, gate = tmp_path / "notes", tmp_path / "gate"
     first = start(functions.note_and_wait, notes, gate, cluster=one_place)
     wait_for(lambda: executions(notes) == 1)
@@ -264,7 +264,7 @@ DRIVER = textwrap.dedent("""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     from pathlib import Path
-    from infra.cluster import ClusterConfig
+    from infra.cluster import ClusterConfig, Limits
     from infra.jobs import Resources, submit
     from tests.infra import job_functions as functions
 
