@@ -41,7 +41,7 @@ class FleetError(EngineError):
 
 
 class JobError(CCAIError):
-    """A submitted job failed; carries the tail of its log. Its own class raised: the code failed."""
+    """A submitted job failed; carries the tail of its log. Of this class itself: its code raised."""
 
 
 class JobTimeoutError(JobError):
