@@ -55,10 +55,20 @@ class Batcher:
         compute: answers a batch in order; raises OutOfMemoryError where a smaller one may fit, and
             ends early where `stopping` is set.
         batch_size: most questions in a batch; halved for good when memory runs out.
+        gather_seconds: form a batch only once it is full or nobody has asked for this long; for
+            questions that arrive over a network, which nothing in this process announces.
     """
 
-    def __init__(self, compute: Callable[[list[Request]], Sequence[Any]], batch_size: int) -> None:
+    def __init__(
+        self,
+        compute: Callable[[list[Request]], Sequence[Any]],
+        batch_size: int,
+        gather_seconds: float = 0.0,
+    ) -> None:
         self._compute, self.batch_size = compute, batch_size
+        self._gather_seconds = gather_seconds
+        self.running = 0  # questions that are being computed
+        self.batches = 0  # computed so far
         self._waiting: list[Request] = []
         self._arrived = asyncio.Event()
         self._moves = 0
@@ -100,6 +110,7 @@ class Batcher:
         try:
             while True:
                 await self._arrived.wait()
+                await self._gather()
                 await self._settle()
                 if self.stopping.is_set():
                     return
@@ -113,6 +124,14 @@ class Batcher:
             for request in [*batch, *self._waiting]:
                 request.fail(EngineError("The local engine was stopped."))
             self._waiting = []
+
+    async def _gather(self) -> None:
+        seen = -1
+        while self._moves != seen and not self.stopping.is_set():
+            if not self._gather_seconds or not 0 < len(self._waiting) < self.batch_size:
+                return
+            seen = self._moves
+            await asyncio.sleep(self._gather_seconds)
 
     async def _settle(self) -> None:
         seen, quiet = self._moves, 0
@@ -134,6 +153,8 @@ class Batcher:
         return batch
 
     async def _answer(self, batch: list[Request]) -> None:
+        self.running = len(batch)
+        self.batches += 1
         try:
             answers = await asyncio.to_thread(self._compute, batch)
         except OutOfMemoryError as error:
@@ -143,6 +164,8 @@ class Batcher:
             for request in batch:
                 request.fail(error)
             return
+        finally:
+            self.running = 0
         for request, answer in zip(batch, answers, strict=True):
             if not request.answer.done():
                 request.answer.set_result(answer)

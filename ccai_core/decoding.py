@@ -28,6 +28,16 @@ class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
     """Decoding was asked to end before it was done."""
 
 
+def pad_left(
+    rows: Sequence[Sequence[int]], pad: int, device: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Left-pad to [rows, longest]; return ids and attention mask, on the device."""
+    longest = max(len(r) for r in rows)
+    ids = torch.tensor([[pad] * (longest - len(r)) + list(r) for r in rows])
+    mask = torch.tensor([[0] * (longest - len(r)) + [1] * len(r) for r in rows])
+    return ids.to(device), mask.to(device)
+
+
 @torch.inference_mode()
 def decode(
     model: Any,
@@ -38,6 +48,7 @@ def decode(
     ends: Collection[int],
     seeds: Sequence[str],
     stopping: Callable[[], bool] = lambda: False,
+    enough: Callable[[int, list[int]], bool] = lambda row, said: False,
 ) -> list[list[int]]:
     """Return the new tokens of each row, its end token included where it came to one.
 
@@ -49,6 +60,7 @@ def decode(
         ends: tokens after which a row has ended.
         seeds: one a row; the same prompt and seed draw the same, up to rounding in the model.
         stopping: asked before each token; True ends decoding.
+        enough: asked after each token, with a row's number and what it has said; True ends the row.
 
     Raises:
         Stopped: `stopping` said so.
@@ -67,7 +79,7 @@ def decode(
         for row, token in zip(live, drawn.tolist(), strict=True):
             if row not in ended:
                 said[row].append(token)
-                if token in ends:
+                if token in ends or enough(row, said[row]):
                     ended.add(row)
         if len(ended) == len(seeds):
             break

@@ -11,7 +11,7 @@ Bai et al. 2022 (arXiv 2212.08073), section 3.1, with chat turns instead of one 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from pydantic import Field
 
@@ -122,13 +122,19 @@ async def run_episode(
     shots: Sequence[FewShot] = (),
 ) -> Episode:
     """Run one prompt through response, critiques and revisions; principles go side by side."""
-    seed = int(fingerprint([prompt.id, sample], 8), 16)
+    identity = fingerprint([prompt.id, sample], 8)
+    seed = int(identity, 16)
     turns = opening(prompt, config, shots)
-    response, key = await _complete(engine, turns, config.sampling(config.response_tokens, seed))
+
+    async def complete(turns: list[Message], tokens: int) -> tuple[Completion, str]:
+        call = Call(messages=tuple(turns), sampling=config.sampling(tokens, seed), episode=identity)
+        return await engine.generate(call), call.key(engine.model)
+
+    response, key = await complete(turns, config.response_tokens)
     steps: list[Step] = []
     if response.usable:
         turns = [*turns, assistant(response.text)]
-        asked = [_step(engine, turns, prompt, p, config, seed) for p in principles]
+        asked = [_step(complete, turns, prompt, p, config) for p in principles]
         steps = await asyncio.gather(*asked)
     return Episode(prompt=prompt, sample=sample, response=response, steps=tuple(steps), key=key)
 
@@ -138,29 +144,25 @@ def revise(principle: Principle, prompt: Prompt) -> str:
     return f"{principle.revision}\n\nMy question was: {prompt.text}"
 
 
+Complete = Callable[[list[Message], int], Awaitable[tuple[Completion, str]]]
+"""Answers turns with so many tokens at most; returns the completion and its call's key."""
+
+
 async def _step(
-    engine: Generate,
+    complete: Complete,
     turns: list[Message],
     prompt: Prompt,
     principle: Principle,
     config: GenerationConfig,
-    seed: int,
 ) -> Step:
     turns = [*turns, user(principle.critique)]
-    critique, key = await _complete(engine, turns, config.sampling(config.critique_tokens, seed))
+    critique, key = await complete(turns, config.critique_tokens)
     step = Step(principle=principle.id, critique=critique, revision=None, critique_key=key)
     if not critique.usable:
         return step
     turns = [*turns, assistant(critique.text), user(revise(principle, prompt))]
-    revision, key = await _complete(engine, turns, config.sampling(config.revision_tokens, seed))
+    revision, key = await complete(turns, config.revision_tokens)
     return step.model_copy(update={"revision": revision, "revision_key": key})
-
-
-async def _complete(
-    engine: Generate, turns: list[Message], sampling: Sampling
-) -> tuple[Completion, str]:
-    call = Call(messages=tuple(turns), sampling=sampling)
-    return await engine.generate(call), call.key(engine.model)
 
 
 def _open_episodes(config: GenerationConfig) -> int:

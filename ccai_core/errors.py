@@ -41,7 +41,7 @@ class FleetError(EngineError):
 
 
 class JobError(CCAIError):
-    """A submitted job failed; carries the tail of its log. Of this class itself: its code raised."""
+    """A submitted job failed; carries the tail of its log. This very class: its code raised."""
 
 
 class JobTimeoutError(JobError):

@@ -16,7 +16,8 @@ from pydantic import Field
 
 from ccai_core.config import Config
 from ccai_core.constitution import Constitution
-from ccai_core.models import Device, ModelRef
+from ccai_core.engines import LocalEngines, OpenEngine
+from ccai_core.models import ModelRef
 from ccai_core.preferences import Funnel, PairSet, PreferenceConfig, make_pairs, write_pairs
 from ccai_core.progress import ProgressFile
 from ccai_core.types import Prompt, fingerprint
@@ -48,16 +49,19 @@ class PairRequest(Config):
 
 
 def generate_pairs(
-    request: PairRequest, out: Path, journal: Path, device: Device = "auto"
+    request: PairRequest, out: Path, journal: Path, engines: OpenEngine | None = None
 ) -> Funnel:
     """Write pairs.jsonl, rejected.jsonl and funnel.json into `out`, and progress meanwhile.
+
+    `engines` opens the model that writes; none: in this process.
 
     Raises:
         DataError: the journal is damaged, or not one pair came out.
         ModelError: the model cannot be loaded.
     """
     out.mkdir(parents=True, exist_ok=True)
-    made = asyncio.run(_generate(request, ProgressFile(out / "progress.json"), journal, device))
+    progress = ProgressFile(out / "progress.json")
+    made = asyncio.run(_generate(request, progress, journal, engines or LocalEngines()))
     write_pairs(made.pairs, out / "pairs.jsonl")
     write_pairs(made.rejected, out / "rejected.jsonl")
     write_pairs([made.funnel], out / "funnel.json")
@@ -66,15 +70,14 @@ def generate_pairs(
 
 
 async def _generate(
-    request: PairRequest, progress: ProgressFile, journal: Path, device: Device
+    request: PairRequest, progress: ProgressFile, journal: Path, engines: OpenEngine
 ) -> PairSet:
     from ccai_core.journal import Journal, Recorded
-    from ccai_core.local_engine import LocalEngine
 
     began = time.monotonic()
     batch_size = request.config.generation.batch_size
     with Journal.open(journal) as calls:
-        async with LocalEngine(request.model, device, batch_size=batch_size) as engine:
+        async with engines(request.model, batch_size=batch_size) as engine:
             recorded = Recorded(engine, calls)
 
             def report(kept: int, wanted: int, finished: int) -> None:

@@ -10,6 +10,7 @@ says so.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -177,6 +178,23 @@ def load_tokenizer(ref: ModelRef) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def context_window(ref: ModelRef) -> int:
+    """Return how many tokens the model can read and write together, 2048 where it does not say.
+
+    Raises:
+        ModelError: its config.json cannot be read.
+    """
+    try:
+        config = json.loads((ref.path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{ref.name}: {ref.path / 'config.json'} is not readable ({error})."
+        ) from None
+    # Models that also see keep what concerns text in a part of its own.
+    text = config.get("text_config") or config
+    return int(text.get("max_position_embeddings") or text.get("n_positions") or 2048)
 
 
 def load_model(ref: ModelRef | str, device: Device = "auto", precision: Precision = "auto") -> Any:

@@ -64,9 +64,15 @@ class Call(Config):
 
     messages: tuple[Message, ...] = Field(min_length=1, description="The conversation so far.")
     sampling: Sampling = Field(default=Sampling(), description="How to draw the completion.")
+    episode: str = Field(
+        "", description="What it belongs to: calls of one episode share a prefix, so a server."
+    )
 
     def key(self, model: str) -> str:
-        """Identity of the call's answer: model identity (name@revision), messages, sampling."""
+        """Identity of the call's answer: model identity (name@revision), messages, sampling.
+
+        Which episode it belongs to is no part of it: that decides where it goes, not what it says.
+        """
         return fingerprint(
             [model, [(m.role, m.content) for m in self.messages], self.sampling.model_dump()], 32
         )

@@ -19,6 +19,7 @@ from flows.config import (
     PreferenceDataConfig,
     TrainingFlowConfig,
 )
+from flows.cost import cost_lines
 from flows.inputs import Sources, read_sources
 from flows.session import read_cluster
 
@@ -36,6 +37,7 @@ def plan_poc(config: PoCConfig) -> str:
         f"{config.training.method}, {config.training.epochs} epochs, "
         f"learning rate {config.training.learning_rate:g}, beta {config.training.beta:g}",
         _evaluation(config.evaluation, sources),
+        *cost_lines(read_cluster(config), ("generation", "training", "evaluation")),
         f"report      {config.workspace / 'report.html'}",
     ]
     return "\n".join(lines)
@@ -43,7 +45,8 @@ def plan_poc(config: PoCConfig) -> str:
 
 def plan_preferences(config: PreferenceDataConfig) -> str:
     """Check constitution and prompts and say how much would be generated."""
-    return "\n".join([_where(config), *_preferences(config, read_sources(config))])
+    cost = cost_lines(read_cluster(config), ("generation",))
+    return "\n".join([_where(config), *_preferences(config, read_sources(config)), *cost])
 
 
 def plan_training(config: TrainingFlowConfig) -> str:
@@ -51,19 +54,24 @@ def plan_training(config: TrainingFlowConfig) -> str:
     count = len(read_pairs(config.pairs))
     steps = estimate_steps(config.training, count)
     return "\n".join(
-        [_where(config), f"training    {count} pairs, about {steps} updates: {config.pairs}"]
+        [
+            _where(config),
+            f"training    {count} pairs, about {steps} updates: {config.pairs}",
+            *cost_lines(read_cluster(config), ("training",)),
+        ]
     )
 
 
 def plan_evaluation(config: EvaluationFlowConfig) -> str:
     """Check the prompts and say how many would be asked."""
     sources = read_sources(config)
-    return "\n".join([_where(config), _evaluation(config.evaluation, sources)])
+    cost = cost_lines(read_cluster(config), ("evaluation",))
+    return "\n".join([_where(config), _evaluation(config.evaluation, sources), *cost])
 
 
 def _where(config: ModelConfig) -> str:
     cluster = read_cluster(config)
-    if cluster.device in {"cuda", "mps"}:
+    if cluster.kind == "local" and cluster.device in {"cuda", "mps"}:
         # Looked up only when it was named: it takes seconds, and auto finds something anywhere.
         pick_device(cluster.device)
     stand_in = " (or the embedded model)" if config.fallback else ""

@@ -58,6 +58,7 @@ def open_site(
         try:
             with tracking.run(flow_run.get_name() or name, tags=about) as run:
                 run.params(settings)
-                yield Site(workspace, cluster, tracking, run, current_show())
+                owner = str(flow_run.get_id() or name)
+                yield Site(workspace, cluster, tracking, run, current_show(), owner)
         finally:
             tracking.close()

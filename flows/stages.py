@@ -55,6 +55,5 @@ def evaluate_pair(
         pairs=pairs,
         ailuminate=sources.hazards,
         scenarios=sources.scenarios,
-        device=site.cluster.device,
     )
     return evaluate_models(site, request, parents)

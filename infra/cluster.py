@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from ccai_core.config import Config, load_yaml, parse_config
 from ccai_core.errors import ConfigError, did_you_mean
@@ -119,7 +119,9 @@ class ClusterConfig(RoleConfig):
     )
     limits: Limits = Field(default=Limits(), description="What one flow run may take.")
     storage: Path | None = Field(
-        None, description="Root that every node sees under the same path; workspaces lie below it."
+        None,
+        description="Root that every node sees under the same path; workspaces lie below it. "
+        "~ and $NAME are replaced.",
     )
     address: Word = Field(
         "loopback",
@@ -146,6 +148,22 @@ class ClusterConfig(RoleConfig):
         default_factory=dict, description="What differs for fleet, train, evaluate or driver jobs."
     )
 
+    @field_validator("storage")
+    @classmethod
+    def _is_written_out(cls, storage: Path | None) -> Path | None:
+        if storage is None:
+            return None
+        written = os.path.expandvars(storage.expanduser())
+        unset = re.search(r"\$\{?(\w+)", written)
+        if unset:
+            raise ValueError(
+                f"the environment variable {unset[1]} is not set; run `export {unset[1]}=...` with "
+                "the folder that every node sees, or write that folder into a copy of the profile"
+            )
+        if not Path(written).is_absolute():
+            raise ValueError("must be a whole path, from / on: nodes have no working directory")
+        return Path(written)
+
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if self.kind == "slurm" and self.storage is None:
@@ -168,6 +186,16 @@ class ClusterConfig(RoleConfig):
         if "sbatch" in said:
             said["sbatch"] = {**self.sbatch, **own.sbatch}
         return self.model_copy(update=said)
+
+    def beside_driver(self) -> ClusterConfig:
+        """Return a profile for work that only asks others: a process on the driver's machine."""
+        return ClusterConfig(
+            name=f"{self.name}-driver",
+            kind="local",
+            device="cpu",
+            lease_seconds=self.lease_seconds,
+            environment=self.environment,
+        )
 
 
 def load_cluster(name_or_path: str | Path) -> ClusterConfig:

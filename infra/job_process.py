@@ -1,13 +1,14 @@
 """The inside of a job: what surrounds the submitted function in its own process.
 
-It waits until the job is written down, watches the driver's lease, turns the signals that end a
-job into an orderly exit, and hands errors of the user's kind back by name.
+It waits until the job is written down, watches the driver's lease and for newer copies of itself,
+turns the signals that end a job into an orderly exit, and leaves what the function came to.
 
-    executor.submit(run_with_lease, train, (config,), attempt, 60.0)   # what local_jobs does
+    executor.submit(run_with_lease, train, (config,), Surroundings(attempt, lease))
 """
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -18,84 +19,203 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import submitit
 
 from ccai_core import errors
-from infra.job_record import lease_file, read_record
+from infra.job_files import (
+    Outcome,
+    announce,
+    announced,
+    begin_run,
+    has_outcome,
+    still_running,
+    write_outcome,
+)
+from infra.job_leaving import Asked, settle
+from infra.job_record import read_record
 from infra.lease import watch
-from infra.processes import end_processes, job_processes
+from infra.processes import COOKIE, end_processes, job_processes
 
 UNWIND_S = 10.0
-"""Seconds a job has between being asked to end and being killed."""
+"""Seconds a job has between being asked to end and being killed, unless it was given others."""
 
 _CHILDREN_S = 3.0
+_NOTICE_S = 3.0  # an older copy looks each second whether it still counts
+_LOOK_S = 1.0
+_BEAT_S = 5.0
 _TERMINATED = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """An error that is the user's to mend, carried to the driver by class name and message."""
+class Surroundings:
+    """What a job is told about itself."""
 
-    kind: str
-    message: str
+    attempt: Path
+    """Its attempt's folder."""
+    lease: Path
+    lease_seconds: float
+    unwind_seconds: float = UNWIND_S
+    checkpointable: bool = False
 
 
-class _TimeLimitReached(BaseException):
-    """Raised where the function stands when its time is up.
+@dataclass(frozen=True)
+class Copy:
+    """This process as one of those that run the attempt: which start, and which rank of it."""
 
-    Not an Exception, so that a retry loop in the function cannot mistake it for a failed call.
-    """
+    attempt: Path
+    job_id: str
+    start: int
+    rank: int
+
+    def leave(self, outcome: Outcome) -> None:
+        """Leave an outcome; a value counts only from rank 0, an error from any."""
+        if self.rank == 0 or outcome.kind != "value":
+            write_outcome(self.attempt, self.start, outcome)
+
+    def ends(self) -> None:
+        """Note that it ran until now, if it ran at all."""
+        if self.rank == 0 and announced(self.attempt) == self.start:
+            still_running(self.attempt, self.start)
 
 
 def run_with_lease(
-    function: Callable[..., Any], args: tuple[Any, ...], attempt: Path, seconds: float
-) -> Any:
-    """Run `function(*args)` as the job of `attempt`, and no longer than somebody wants it.
+    function: Callable[..., Any], args: tuple[Any, ...], around: Surroundings
+) -> None:
+    """Run `function(*args)` as the job of `around.attempt`, and no longer than somebody wants it.
 
-    The job ends itself when the lease has not been renewed for `seconds`, together with every
-    process it started. Returns the function's value, or a `Refusal` for a `CCAIError`.
+    The job ends itself when the lease has not been renewed in time or a newer copy has taken over,
+    together with every process it started. What the function came to is left as an `Outcome`.
     """
-    signal.signal(signal.SIGTERM, _terminate)
-    signal.signal(signal.SIGUSR2, _reach_time_limit)
-    lease = lease_file(attempt)
-    watching = watch(lease, seconds, on_expired=lambda: _end_myself(lease, seconds))
+    copy = _this_copy(around.attempt)
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGUSR2, _leave)
+    why = f"Nobody has renewed {around.lease} for {around.lease_seconds:g} s: the driver is gone"
+    watching = watch(
+        around.lease, around.lease_seconds, on_expired=lambda: _end_myself(why, around)
+    )
     try:
-        _wait_until_recorded(attempt)
-        return function(*args)
+        _check_wanted(copy, around)
+        _wait_until_recorded(copy)
+        if not _take_over(copy):
+            return
+        threading.Thread(target=_follow, args=(copy, around, watching), daemon=True).start()
+        value = function(*args)
+        watching.set()
+        copy.leave(Outcome("value", value))
     except errors.CCAIError as error:
         traceback.print_exc()
-        _end_children(attempt)
-        return Refusal(_class_in_the_tree(error), str(error))
-    except _TimeLimitReached:
+        _end_children()
+        copy.leave(Outcome("refusal", str(error), _class_in_the_tree(error)))
+    except Asked as asked:
         traceback.print_exc()
-        _end_children(attempt)
-        return Refusal(
-            "JobError",
-            f"Job {attempt.parent.name!r} reached its time limit; give it more `minutes`. "
-            f"Its logs are in {attempt}.",
-        )
-    except BaseException:
-        _end_children(attempt)
+        _end_children()
+        if copy.rank > 0:
+            # Not a bad exit, or Slurm would kill rank 0 while that is still unwinding.
+            raise SystemExit(0) from asked
+        settled = settle(copy.job_id, asked, around.checkpointable, copy.start)
+        if settled is not None:
+            copy.leave(settled)
+        raise
+    except BaseException as error:
+        _end_children()
+        if isinstance(error, Exception):
+            last = traceback.format_exception_only(error)[-1].strip()
+            copy.leave(Outcome("failure", last))
         raise
     finally:
         watching.set()
+        copy.ends()
 
 
-def _wait_until_recorded(attempt: Path) -> None:
+def _this_copy(attempt: Path) -> Copy:
+    """Find out which start and rank this is, and mark the processes that it will start."""
+    job = submitit.JobEnvironment()
+    if job.cluster != "slurm":
+        return Copy(attempt, job.job_id, start=0, rank=0)
+    copy = Copy(
+        attempt,
+        job.job_id,
+        start=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
+        rank=job.global_rank,
+    )
+    # Two copies may meet on one machine: the older one must not end the children of the newer.
+    os.environ[COOKIE] = f"{attempt}@{copy.start}.{copy.rank}"
+    return copy
+
+
+def _check_wanted(copy: Copy, around: Surroundings) -> None:
+    """End at once if the driver went while the job was queued: a node is too good for waiting.
+
+    Both times are the file server's, so no clocks are compared. On this machine nothing queues.
+    """
+    if submitit.JobEnvironment().cluster != "slurm":
+        return
+    probe = around.attempt / f".probe-{copy.start}.{copy.rank}"
+    probe.touch()
+    try:
+        age = probe.stat().st_mtime - around.lease.stat().st_mtime
+    except FileNotFoundError:
+        age = math.inf
+    finally:
+        probe.unlink()
+    if age > around.lease_seconds:
+        print(f"{around.lease} ran out before this job started.", file=sys.stderr, flush=True)
+        raise SystemExit(_TERMINATED)
+
+
+def _wait_until_recorded(copy: Copy) -> None:
     """Start only once `job.json` names this job, so that a restarted driver always finds it.
 
     A driver killed between starting the process and writing the record leaves a job that nobody
-    knows of. It waits here, does nothing, and ends with its lease; the same holds for one that a
-    later attempt has replaced.
+    knows of. It waits here, does nothing, and ends with its lease; one that a later attempt has
+    replaced ends at once.
     """
-    mine = submitit.JobEnvironment().job_id
+    mine = int(copy.attempt.name.removeprefix("attempt-"))
+    pause = 0.02
     while True:
-        record = read_record(attempt.parent)
-        if record is not None and record.job_id == mine and attempt.name == record.folder_name:
+        record = read_record(copy.attempt.parent)
+        if record is not None and record.job_id == copy.job_id and record.attempt == mine:
             return
-        time.sleep(0.02)
+        if record is not None and record.attempt > mine:
+            print(f"Attempt {record.attempt} has replaced this one.", file=sys.stderr, flush=True)
+            raise SystemExit(0)
+        time.sleep(pause)
+        pause = min(0.5, pause * 1.2)
+
+
+def _take_over(copy: Copy) -> bool:
+    """Become the start that counts; False when there is nothing to do any more.
+
+    An older copy may still run where Slurm can no longer see it. It is given time to notice.
+    """
+    if has_outcome(copy.attempt):
+        return False
+    newest = announced(copy.attempt)
+    if newest is not None and newest > copy.start:
+        raise SystemExit(0)
+    if copy.rank == 0:
+        announce(copy.attempt, copy.start)
+        begin_run(copy.attempt, copy.start)
+    if copy.start > 0:
+        time.sleep(_NOTICE_S)
+    return True
+
+
+def _follow(copy: Copy, around: Surroundings, done: threading.Event) -> None:
+    """Say now and then that this copy runs, and end it when a newer one has taken over."""
+    beat_at = 0.0
+    while not done.wait(_LOOK_S):
+        try:
+            newest = announced(copy.attempt)
+            if copy.rank == 0 and time.monotonic() >= beat_at:
+                beat_at = time.monotonic() + _BEAT_S
+                still_running(copy.attempt, copy.start)
+        except (OSError, ValueError):
+            continue  # The file system is away for a moment; the next look is a second off.
+        if newest is not None and newest > copy.start:
+            _end_myself(f"Slurm has started this job again (start {newest})", around)
 
 
 def _class_in_the_tree(error: errors.CCAIError) -> str:
@@ -104,31 +224,27 @@ def _class_in_the_tree(error: errors.CCAIError) -> str:
     return next(tree)
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    # submitit's own handler ignores SIGTERM. Raising lets `finally` blocks run; a second signal
-    # (the controller forwards one too) must not break into them.
+def _leave(signum: int, frame: FrameType | None) -> NoReturn:
+    # submitit's own handlers ignore SIGTERM and take a preemption for a time limit. Raising lets
+    # `finally` blocks run; a second signal (there mostly is one) must not break into them.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise SystemExit(_TERMINATED)
-
-
-def _reach_time_limit(signum: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    raise _TimeLimitReached
+    raise Asked(signum)
 
 
-def _end_myself(lease: Path, seconds: float) -> None:
+def _end_myself(reason: str, around: Surroundings) -> None:
     """Unwind the main thread; when that hangs, leave the hard way."""
-    reason = f"Nobody has renewed {lease} for {seconds:g} s: the driver is gone, this job ends."
-    print(reason, file=sys.stderr, flush=True)
+    print(f"{reason}, this job ends.", file=sys.stderr, flush=True)
     main = threading.main_thread().ident
     if main is not None:
         signal.pthread_kill(main, signal.SIGTERM)
-    time.sleep(UNWIND_S)
-    _end_children(lease.parent, grace=0.0)
+    time.sleep(around.unwind_seconds)
+    _end_children(grace=0.0)
     os._exit(_TERMINATED)
 
 
-def _end_children(attempt: Path, grace: float = _CHILDREN_S) -> None:
-    # The parent is submitit's controller; it ends by itself once this process has.
+def _end_children(grace: float = _CHILDREN_S) -> None:
+    # The parent is submitit's controller or Slurm's; it ends by itself once this process has.
     spare = frozenset({os.getpid(), os.getppid()})
-    end_processes(lambda: job_processes(str(attempt), spare=spare), grace)
+    cookie = os.environ[COOKIE]
+    end_processes(lambda: job_processes(cookie, spare=spare), grace)

@@ -1,16 +1,16 @@
 """Run a function somewhere else: submit it, find it again, wait for it, end it.
 
-A job has a key. Whoever submits the same key again gets the same job: the one that still runs is
-joined, one that succeeded is read, one that failed or vanished is started as a new attempt. So a
-retried task, a restarted flow and a second driver all come back to work that is already going.
+A job has a key. Whoever submits the same key again gets the same job: the one that still queues or
+runs is joined, one that succeeded is read, one that failed or vanished is started as a new attempt.
+So a retried task, a restarted flow and a second driver all come back to work that is already going.
 
 A job belongs to its driver. From `submit` on its lease is renewed until `result()` or `cancel()`
 is through or the driver ends; when the driver is killed the job goes on for
 `cluster.lease_seconds`, then ends itself unless a new driver has joined it by then. An interrupted
 `result()` (Ctrl-C, a cancelled flow run) ends the job.
 
-Function, arguments and result travel as pickles in the workspace, and `os.environ` travels with
-them: never pass a token as an argument; the job reads it from the environment.
+Function, arguments and result travel as pickles in the workspace: never pass a token as an
+argument. A job reads it from the environment, where a Slurm profile names it under `secrets`.
 
     job = submit(train, config, resources=Resources(gpus=1), cluster=load_cluster("local"),
                  key="train-1f3a", folder=workspace.jobs)
@@ -20,31 +20,24 @@ them: never pass a token as an argument; the job reads it from the environment.
 from __future__ import annotations
 
 import logging
-import sys
 import time
-import types
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ccai_core.errors import ConfigError
-from infra import local_jobs
-from infra.cluster import ClusterConfig
-from infra.job import Job, JobState
-from infra.job_record import (
-    JobRecord,
-    Resources,
-    key_folder,
-    lease_file,
-    next_attempt,
-    read_record,
-    submit_lock,
-    write_record,
-)
+from infra.cluster import ClusterConfig, Role
+from infra.job import Job, JobState, JobStatus, cancel_all
+from infra.job_imports import check_function
+from infra.job_limits import used_hours
+from infra.job_record import Resources, key_folder, read_record, submit_lock
+from infra.job_start import Order, attach, is_alive, render_order, room, start
 from infra.lease import Lease
+from infra.slurm_command import setting
 
-__all__ = ["Job", "JobState", "Resources", "forget", "submit"]
+__all__ = [
+    "Job", "JobState", "JobStatus", "Resources", "cancel_all", "forget", "gpu_hours", "render",
+    "submit", "submit_map",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +53,14 @@ def submit(
     cluster: ClusterConfig,
     key: str,
     folder: Path,
+    role: Role = "driver",
+    lease: Lease | None = None,
+    unwind_seconds: float = 10.0,
+    owner: str = "",
 ) -> Job[T]:
     """Start `fn(*args)` as the job `key`, or join or read the one that has this key already.
 
-    Blocks while `cluster.limits.max_jobs` other jobs of `folder` run.
+    Blocks while `cluster.limits` leave no place beside the other jobs of `folder`.
 
     Args:
         fn: A plain function of an importable module.
@@ -72,27 +69,95 @@ def submit(
         cluster: Where it runs.
         key: What makes it the same job; best a fingerprint of function and inputs.
         folder: The workspace's jobs folder.
+        role: What the job is for; the profile may say something of its own for it.
+        lease: A started lease that the caller owns, instead of one of the job's own.
+        unwind_seconds: How long the job may take between being asked to end and being killed.
+        owner: Whom its GPU hours are charged to, e.g. a flow run.
 
     Raises:
-        ConfigError: `fn` cannot be submitted, `args` do not pickle, or `key` is no file name.
+        ConfigError: `fn` cannot be submitted, `args` do not pickle, `key` is no file name, or the
+            profile cannot give what is asked for.
+        JobRefusedError: limits of the profile or Slurm itself do not let it in.
     """
-    _check_function(fn)
+    check_function(fn)
+    order = Order(
+        fn, resources, cluster.for_role(role), key_folder(folder, key).parent, role, lease,
+        unwind_seconds, owner,
+    )  # fmt: skip
+    order.check(key)
     home = key_folder(folder, key)
     home.mkdir(parents=True, exist_ok=True)
     told = False
     while True:
         # One at a time: two threads must neither start the same key nor take the same place.
         with submit_lock(home.parent):
-            known = _attach(home, cluster)
+            known = attach([home], order)[home]
             if known is not None:
                 return known
-            running = _running(home.parent)
-            if len(running) < cluster.limits.max_jobs:
-                return _start(fn, args, resources, cluster, home)
+            missing = room(order)
+            if not missing:
+                return start(order, [(home, args)])[0]
         if not told:
-            logger.info("Job %s waits for a place; running: %s.", key, ", ".join(running))
+            logger.info("Job %s waits for %s.", key, missing)
             told = True
         time.sleep(_PLACE_POLL_S)
+
+
+def submit_map(
+    fn: Callable[..., T],
+    items: Sequence[Any],
+    *,
+    resources: Resources,
+    cluster: ClusterConfig,
+    key: str,
+    folder: Path,
+    role: Role = "driver",
+    owner: str = "",
+) -> list[Job[T]]:
+    """Start `fn(item)` for each item, as the jobs `<key>.0`, `<key>.1`, ...; join those known.
+
+    On Slurm they go in as arrays of which as many run at a time as `cluster.limits` allow. On this
+    machine each waits for its place like any other job, so this may block until most are through.
+    """
+    check_function(fn)
+    jobs = key_folder(folder, key).parent
+    order = Order(fn, resources, cluster.for_role(role), jobs, role, None, 10.0, owner)
+    order.check(key)
+    if cluster.kind == "local":
+        return _one_by_one(fn, items, order, key)
+    homes = [key_folder(folder, f"{key}.{index}") for index in range(len(items))]
+    for home in homes:
+        home.mkdir(parents=True, exist_ok=True)
+    with submit_lock(jobs):
+        known = attach(homes, order)
+        new = [(home, (item,)) for home, item in zip(homes, items, strict=True) if not known[home]]
+        made: dict[Path, Job[T]] = {home: job for home, job in known.items() if job}
+        size = int(setting("MaxArraySize", "1001"))
+        chunks = [new[at : at + size] for at in range(0, len(new), size)]
+        for chunk in chunks:
+            started = start(order, chunk, arrays=len(chunks))
+            made.update(zip((home for home, _ in chunk), started, strict=True))
+    return [made[home] for home in homes]
+
+
+def render(
+    fn: Callable[..., Any],
+    *args: Any,
+    resources: Resources,
+    cluster: ClusterConfig,
+    key: str,
+    folder: Path,
+    role: Role = "driver",
+    unwind_seconds: float = 10.0,
+    owner: str = "",
+) -> str:
+    """Return what `submit` would send, and what it would cost at most; nothing is submitted."""
+    check_function(fn)
+    home = key_folder(folder, key)
+    order = Order(
+        fn, resources, cluster.for_role(role), home.parent, role, None, unwind_seconds, owner
+    )
+    return render_order(order, home, args)
 
 
 def forget(key: str, folder: Path) -> None:
@@ -103,85 +168,26 @@ def forget(key: str, folder: Path) -> None:
     home = key_folder(folder, key)
     with submit_lock(home.parent):
         record = read_record(home)
-        if record and not local_jobs.is_alive(record.job_id, home / record.folder_name):
+        if record and not is_alive(record, home / record.folder_name):
             (home / "job.json").unlink()
 
 
-def _check_function(fn: Callable[..., Any]) -> None:
-    """Let through only what a fresh interpreter finds again by its name."""
-    name = getattr(fn, "__qualname__", type(fn).__name__)
-    if not isinstance(fn, types.FunctionType):
-        problem = f"is a {type(fn).__name__}, not a function"
-    elif fn.__module__ == "__main__":
-        problem = "belongs to the program itself (__main__), which a job cannot import"
-    elif "<" in name or "." in name:
-        problem = "is a lambda, or defined inside another function or a class"
-    elif getattr(sys.modules.get(fn.__module__), name, None) is not fn:
-        problem = f"is not what {fn.__module__} calls by this name (something is wrapped round it)"
-    else:
-        return
-    raise ConfigError(
-        f"{name} cannot be submitted: it {problem}. Submit a plain function from the top level of "
-        "an importable module."
-    )
+def gpu_hours(folder: Path, owner: str = "") -> float:
+    """Return the GPU hours charged to `owner`: run times of what is over, limits of what runs."""
+    return used_hours(folder.expanduser().resolve(), owner, is_alive)
 
 
-def _attach(home: Path, cluster: ClusterConfig) -> Job[Any] | None:
-    """Return the job of `home` if it runs or has succeeded; else clear away what is left of it."""
-    record = read_record(home)
-    if record is None:
-        return None
-    lease = _lease(home / record.folder_name, cluster)
-    job: Job[Any] = Job(home, record, lease)
-    state = job.state()
-    if state == "running":
-        lease.start()
-        logger.info("Job %s (attempt %d) runs already; joined it.", job.key, job.attempt)
-    if state in {"running", "finished"}:
-        return job
-    # Children can outlive a crashed job; a new attempt must not meet them.
-    local_jobs.end(home / record.folder_name)
-    return None
-
-
-def _start(
-    fn: Callable[..., Any],
-    args: tuple[Any, ...],
-    resources: Resources,
-    cluster: ClusterConfig,
-    home: Path,
-) -> Job[Any]:
-    attempt = next_attempt(home)
-    folder = home / f"attempt-{attempt}"
-    lease = _lease(folder, cluster).start()
+def _one_by_one(fn: Callable[..., T], items: Sequence[Any], order: Order, key: str) -> list[Job[T]]:
+    jobs: list[Job[T]] = []
     try:
-        record = JobRecord(
-            key=home.name,
-            attempt=attempt,
-            job_id=local_jobs.start(
-                fn, args, folder, lease_seconds=cluster.lease_seconds, resources=resources
-            ),
-            function=f"{fn.__module__}:{fn.__qualname__}",
-            resources=resources,
-            submitted_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
-        write_record(home, record)
+        for index, item in enumerate(items):
+            jobs.append(
+                submit(
+                    fn, item, resources=order.resources, cluster=order.cluster, owner=order.owner,
+                    key=f"{key}.{index}", folder=order.jobs, role=order.role,
+                )
+            )  # fmt: skip
     except BaseException:
-        # The process, if there is one, waits for the record and ends with the lease.
-        lease.release()
+        cancel_all(jobs)
         raise
-    return Job(home, record, lease)
-
-
-def _running(folder: Path) -> list[str]:
-    """Return the keys of the jobs of `folder` that are alive, whoever started them."""
-    records = ((home, read_record(home)) for home in folder.iterdir() if home.is_dir())
-    return [
-        record.key
-        for home, record in records
-        if record and local_jobs.is_alive(record.job_id, home / record.folder_name)
-    ]
-
-
-def _lease(folder: Path, cluster: ClusterConfig) -> Lease:
-    return Lease(lease_file(folder), every=min(5.0, cluster.lease_seconds / 4))
+    return jobs

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,51 @@ class Lease:
                 if not warned:
                     logger.warning("Lease %s cannot be renewed (%s); trying on.", self.path, error)
                 warned = True
+
+
+class Hold(Protocol):
+    """What a job needs of a lease: to be told that it is not needed for this job any more."""
+
+    def release(self) -> None:
+        """Give the lease up as far as this job goes."""
+
+
+class Lent:
+    """A lease that somebody else owns: giving it up is not for the job to do."""
+
+    def release(self) -> None:
+        """Leave the lease alone."""
+
+
+class Shared:
+    """A lease of several jobs, given up once each of them has done so."""
+
+    def __init__(self, lease: Lease, jobs: int) -> None:
+        """Hold `lease` for that many jobs."""
+        self._lease = lease
+        self._jobs = jobs
+        self._lock = threading.Lock()
+
+    def part(self) -> Hold:
+        """Return one job's part; giving it up twice counts once."""
+        return _Part(self)
+
+    def give_up(self) -> None:
+        """Count one job less."""
+        with self._lock:
+            self._jobs -= 1
+            if self._jobs == 0:
+                self._lease.release()
+
+
+class _Part:
+    def __init__(self, shared: Shared) -> None:
+        self._shared: Shared | None = shared
+
+    def release(self) -> None:
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            shared.give_up()
 
 
 def age(path: Path) -> float | None:

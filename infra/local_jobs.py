@@ -1,21 +1,18 @@
 """Jobs on this machine: start one, tell whether it lives, end it.
 
-The three functions here are all that `infra.jobs` asks of a place where work runs; another
-kind of cluster is another module with the same three.
-
-    job_id = start(train, (config,), attempt, lease_seconds=60.0, resources=resources)
+[job_id] = LocalJobs().start([call], cluster, attempt)
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import pickle
+import platform
 import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +20,11 @@ import psutil
 from submitit.local.local import LocalExecutor, LocalJob
 
 from ccai_core.errors import ConfigError
-from infra.job_process import UNWIND_S, run_with_lease
-from infra.job_record import Resources
+from infra.backends import Call, Sighting
+from infra.cluster import ClusterConfig
+from infra.job_imports import explain_pickling, import_root
+from infra.job_process import run_with_lease
+from infra.job_record import JobRecord, Resources
 from infra.processes import COOKIE, command_line, end_processes, job_processes
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class _DetachedExecutor(LocalExecutor):  # type: ignore[misc]  # submitit is unt
         }
         with (self.folder / "controller.log").open("ab") as log:
             process = subprocess.Popen(  # noqa: S603  # our own interpreter, no shell
-                [sys.executable, "-P", "-m", _CONTROLLER, str(self.folder)],
+                _controller(self.folder),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -74,46 +74,81 @@ class _DetachedExecutor(LocalExecutor):  # type: ignore[misc]  # submitit is unt
         return LocalJob(folder=self.folder, job_id=str(process.pid), process=process)
 
 
-def start(
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-    attempt: Path,
-    *,
-    lease_seconds: float,
-    resources: Resources,
-) -> str:
-    """Start `function(*args)` in a new process whose files live in `attempt`; return its id.
+class LocalJobs:
+    """Jobs of this machine."""
 
-    Raises:
-        ConfigError: an argument cannot be pickled.
-    """
-    _warn_of_memory(resources)
-    executor = _DetachedExecutor(attempt, _environment(function, attempt, resources))
-    executor.update_parameters(timeout_min=resources.minutes or _NO_LIMIT_MINUTES)
-    try:
-        job = executor.submit(run_with_lease, function, args, attempt, lease_seconds)
-    except (pickle.PicklingError, TypeError) as error:
-        raise ConfigError(
-            f"The arguments of {function.__qualname__} cannot be sent to a job ({error}). "
-            "Pass plain values, paths and configs; open files and clients inside the job."
-        ) from error
-    return str(job.job_id)
+    settle_seconds = 0.0
+    poll_at_end = 0.05
+    leaves_nothing = False
+
+    def check(self, record: JobRecord, cluster: ClusterConfig, folder: Path) -> None:
+        """Refuse what one machine cannot give, and warn of what it may not bear."""
+        asked = record.resources
+        if asked.nodes * asked.tasks_per_node > 1:
+            raise ConfigError(
+                f"Job {record.key!r} asks for {asked.nodes} x {asked.tasks_per_node} tasks; on "
+                f"this machine (cluster {cluster.name!r}) a job is one process. Ask for one node "
+                "and one task, or choose a Slurm profile with --cluster."
+            )
+        total = psutil.virtual_memory().total / 1e9
+        if asked.memory_gb is not None and asked.memory_gb > total:
+            logger.warning(
+                "The job asks for %g GB of memory; this machine has %.0f GB.",
+                asked.memory_gb,
+                total,
+            )
+
+    def clear(self, record: JobRecord) -> None:
+        """Do nothing: what nobody wrote down ends by itself with its lease."""
+
+    def start(self, calls: Sequence[Call], cluster: ClusterConfig, files: Path) -> list[str]:
+        """Start each call in a new process.
+
+        Raises:
+            ConfigError: an argument cannot be pickled.
+        """
+        return [self._start(call, files) for call in calls]
+
+    def render(self, call: Call, cluster: ClusterConfig, files: Path) -> str:
+        """Return the command that runs the call."""
+        return (
+            f"# A process of its own on this machine; its files: {files}\n"
+            f"{shlex.join(_controller(files))}  # runs {call.record.function}\n"
+        )
+
+    def look(self, record: JobRecord, attempt: Path, newer_than: float = 0.0) -> Sighting:
+        """Tell whether the job's controller runs."""
+        alive = self.is_alive(record, attempt)
+        return Sighting("running" if alive else "gone", node=platform.node() if alive else "")
+
+    def is_alive(self, record: JobRecord, attempt: Path) -> bool:
+        """Tell whether the job's controller runs.
+
+        A pid alone proves nothing (it is reused), and a start time is only as good as the clock:
+        it moves with every correction. The controller's command line names the attempt's folder,
+        which no other process ever had.
+        """
+        arguments = command_line(int(record.job_id)) if record.job_id else []
+        return _CONTROLLER in arguments and arguments[-1] == str(attempt)
+
+    def end(self, jobs: Sequence[tuple[JobRecord, Path]]) -> None:
+        """End every process of the jobs: SIGTERM, and SIGKILL for what is left in the end."""
+        cookies = {str(attempt) for _, attempt in jobs}
+        grace = max((record.unwind_seconds for record, _ in jobs), default=0.0)
+        end_processes(lambda: job_processes(*cookies), grace)
+
+    def _start(self, call: Call, files: Path) -> str:
+        resources = call.record.resources
+        environment = _environment(call.function, call.around.attempt, resources)
+        executor = _DetachedExecutor(files, environment)
+        executor.update_parameters(timeout_min=call.record.minutes or _NO_LIMIT_MINUTES)
+        with explain_pickling(call.function):
+            job = executor.submit(run_with_lease, call.function, call.args, call.around)
+        return str(job.job_id)
 
 
-def is_alive(job_id: str, attempt: Path) -> bool:
-    """Tell whether the job's controller runs.
-
-    A pid alone proves nothing (it is reused), and a start time is only as good as the clock: it
-    moves with every correction. The controller's command line names the attempt's folder, which
-    no other process ever had.
-    """
-    arguments = command_line(int(job_id))
-    return _CONTROLLER in arguments and arguments[-1] == str(attempt)
-
-
-def end(attempt: Path) -> None:
-    """End every process of the attempt: SIGTERM, and SIGKILL for what is left after 10 s."""
-    end_processes(lambda: job_processes(str(attempt)), grace=UNWIND_S)
+def _controller(files: Path) -> list[str]:
+    return [sys.executable, "-P", "-m", _CONTROLLER, str(files)]
 
 
 def _environment(
@@ -121,7 +156,7 @@ def _environment(
 ) -> dict[str, str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = [str(n) for n in range(resources.gpus)] if visible is None else visible.split(",")
-    roots = dict.fromkeys([_import_root(__name__), _import_root(function.__module__)])
+    roots = dict.fromkeys([import_root(__name__), import_root(function.__module__)])
     path = [*(root for root in roots if root), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {
         COOKIE: str(attempt),
@@ -132,25 +167,3 @@ def _environment(
         threads = min(resources.cpus, psutil.cpu_count() or 1)
         environment["OMP_NUM_THREADS"] = str(threads)
     return environment
-
-
-def _import_root(module: str) -> str | None:
-    """Return the folder from which `module` was imported, None if every interpreter has it.
-
-    The job unpickles its function by name. Uninstalled (`python -m flows.poc` in a checkout) that
-    needs the checkout on the path; installed packages need nothing.
-    """
-    file = Path(sys.modules[module].__file__ or "").resolve()
-    depth = module.count(".") + (file.name == "__init__.py")
-    root = file.parents[depth]
-    return None if root.name in {"site-packages", "dist-packages"} else str(root)
-
-
-def _warn_of_memory(resources: Resources) -> None:
-    total = psutil.virtual_memory().total / 1e9
-    if resources.memory_gb is not None and resources.memory_gb > total:
-        logger.warning(
-            "The job asks for %g GB of memory; this machine has %.0f GB.",
-            resources.memory_gb,
-            total,
-        )

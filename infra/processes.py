@@ -22,11 +22,11 @@ COOKIE = "CCAI_JOB"
 _UNKILLABLE_S = 10.0
 
 
-def job_processes(cookie: str, *, spare: frozenset[int] = frozenset()) -> list[psutil.Process]:
-    """Return the living processes of the job, without those whose pid is in `spare`."""
+def job_processes(*cookies: str, spare: frozenset[int] = frozenset()) -> list[psutil.Process]:
+    """Return the living processes of the jobs, without those whose pid is in `spare`."""
     members: set[psutil.Process] = set()
     for process in psutil.process_iter():
-        if _environment(process).get(COOKIE) == cookie:
+        if _environment(process).get(COOKIE) in cookies:
             members.add(process)
             # A server started with a cleaned environment is still a child of one that was not.
             members.update(_descendants(process))

@@ -14,10 +14,11 @@ from ccai_core.progress import read_progress
 from ccai_core.types import fingerprint
 from infra.artifacts import Artifact
 from infra.tracking import Run
+from tasks.places import asking
 from tasks.policy import RETRIED
 from tasks.progress import Progress
 from tasks.site import Site
-from tasks.steps import device_resources, make, reused
+from tasks.steps import make, reused
 
 
 @task(name="evaluate-models", task_run_name="evaluate {request.trained.name}", **RETRIED)
@@ -37,14 +38,15 @@ def evaluate_models(
                 if at:
                     progress.update(int(at["done"]), int(at["total"]), str(at["stage"]))
 
+            place = asking(site, "evaluate")
             journal = site.workspace.journal / "evaluation.jsonl"
             result = make(
                 site,
                 artifact,
                 inputs,
                 evaluate,
-                (request, artifact.folder, journal),
-                resources=device_resources(site),
+                (request, artifact.folder, journal, place.engines),
+                place=place,
                 follow=follow,
                 facts=lambda made: {
                     metric.id: metric.difference.estimate for metric in made.metrics

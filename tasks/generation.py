@@ -16,10 +16,11 @@ from ccai_core.preferences import Funnel
 from ccai_core.progress import read_progress
 from ccai_core.types import fingerprint
 from infra.artifacts import Artifact
+from tasks.places import asking
 from tasks.policy import RETRIED
 from tasks.progress import Progress
 from tasks.site import Site
-from tasks.steps import device_resources, make, reused
+from tasks.steps import make, reused
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,15 @@ def generate_preferences(site: Site, request: PairRequest) -> Pairs:
                     detail = f"{at['calls']} calls, {at['calls_per_second']} calls/s"
                     progress.update(int(at["done"]), int(at["total"]), detail)
 
+            place = asking(site, "driver")
             journal = site.workspace.journal / "calls.jsonl"
             funnel = make(
                 site,
                 artifact,
                 inputs,
                 generate_pairs,
-                (request, artifact.folder, journal, site.cluster.device),
-                resources=device_resources(site),
+                (request, artifact.folder, journal, place.engines),
+                place=place,
                 follow=follow,
                 facts=lambda made: made.model_dump(),
             )

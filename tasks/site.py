@@ -36,6 +36,9 @@ class Site:
         tracking: Tracking,
         run: Run,
         show: Show = show_nothing,
+        owner: str = "",
     ) -> None:
         self.workspace, self.cluster = workspace, cluster
+        self.owner = owner
+        """Whom GPU hours are charged to: the flow run."""
         self.tracking, self.run, self.show = tracking, run, show

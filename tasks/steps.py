@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 from prefect.logging import get_run_logger
 
 from infra.artifacts import Artifact
-from infra.jobs import Resources, forget, submit
+from infra.jobs import forget, submit
 from tasks.cancellation import Watch
+from tasks.job_view import JobView
+from tasks.places import Place
 from tasks.site import Site
 
 T = TypeVar("T")
@@ -26,7 +28,7 @@ def make(
     function: Callable[..., T],
     arguments: tuple[Any, ...],
     *,
-    resources: Resources,
+    place: Place,
     follow: Callable[[], None],
     facts: Callable[[T], Mapping[str, Any]],
     parents: tuple[str, ...] = (),
@@ -34,10 +36,10 @@ def make(
 ) -> T:
     """Run `function(*arguments)` as the artifact's job, wait for it, and write the record.
 
-    Whoever calls this again, after whatever happened, joins the job if it still runs and reads its
-    result if it is through. `follow` is called at every look. `facts` go into the record.
+    `place` says where the job runs and what it asks for. Whoever calls this again, after whatever
+    happened, joins the job if it still runs and reads its result if it is through. `follow` is
+    called at every look. `facts` go into the record.
     """
-    logger = get_run_logger()
     if artifact.record() is not None or not any(artifact.folder.iterdir()):
         # Not complete although it has a record, or nothing is there: what an earlier job left was
         # damaged or removed, so its result counts no longer.
@@ -46,19 +48,21 @@ def make(
     job = submit(
         function,
         *arguments,
-        resources=resources,
-        cluster=site.cluster,
+        resources=place.resources,
+        cluster=place.cluster,
+        role=place.role,
         key=artifact.name,
         folder=site.workspace.jobs,
+        unwind_seconds=place.unwind_seconds,
+        owner=site.owner,
     )
     try:
-        out, _ = job.logs()
-        logger.info("Job %s, attempt %d; its log: %s", job.key, job.attempt, out)
-        site.run.tags({f"job.{artifact.kind}": f"{job.key} attempt {job.attempt}"})
-        watch = Watch()
+        site.run.tags({f"job.{artifact.kind}": f"{job.job_id} ({job.key} attempt {job.attempt})"})
+        watch, view = Watch(), JobView(job)
 
         def look() -> None:
             watch.check()
+            view.look()
             follow()
 
         value = job.result(on_poll=look)
@@ -66,14 +70,10 @@ def make(
         # An interruption may come before `result` is there to end the job.
         job.cancel()
         raise
+    view.look()
     follow()
     artifact.finish(inputs, parents=parents, facts=facts(value), leave_out=leave_out)
     return value
-
-
-def device_resources(site: Site) -> Resources:
-    """Return what a step that runs a model asks for on this cluster."""
-    return Resources(gpus=1 if site.cluster.device in {"auto", "cuda"} else 0)
 
 
 def reused(artifact: Artifact) -> bool:

@@ -19,10 +19,11 @@ from ccai_core.training_log import LogReader
 from ccai_core.types import fingerprint
 from infra.artifacts import Artifact
 from infra.tracking import Run
+from tasks.places import computing
 from tasks.policy import RETRIED
 from tasks.progress import Progress
 from tasks.site import Site
-from tasks.steps import device_resources, make, reused
+from tasks.steps import make, reused
 
 # Words about a step, not measurements of it.
 _NOT_METRICS = {"event", "step", "total_steps", "time", "model", "method", "device", "precision"}
@@ -56,7 +57,7 @@ def train_dpo(
                 inputs,
                 train,
                 (config, model, pairs, artifact.folder, site.cluster.device),
-                resources=device_resources(site),
+                place=computing(site, "train"),
                 follow=follower.look,
                 facts=lambda made: made.model_dump(mode="json"),
                 parents=parents,

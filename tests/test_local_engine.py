@@ -136,11 +136,11 @@ def test_control_tokens_in_a_text_open_no_turn(ref: ModelRef, loaded: Any) -> No
 
 
 def test_the_deepest_conversations_go_first_and_samplings_do_not_mix(ref: ModelRef) -> None:
-    batches: list[list[Call]] = []
+    batches: list[list[Request]] = []
 
     class Watched(LocalEngine):
         def _generate_batch(self, batch: list[Request]) -> list[Completion]:
-            batches.append([request.payload[0] for request in batch])
+            batches.append(batch)
             return super()._generate_batch(batch)
 
     calls = [ask(f"Q{i}", turns=1 + i % 3, max_new_tokens=2 + i % 2, seed=i) for i in range(24)]
@@ -153,9 +153,10 @@ def test_the_deepest_conversations_go_first_and_samplings_do_not_mix(ref: ModelR
     assert sum(map(len, batches)) == 24
     assert max(map(len, batches)) == 3
     for batch in batches:
-        assert len({call.sampling.max_new_tokens for call in batch}) == 1
+        assert len({request.payload.sampling.max_new_tokens for request in batch}) == 1
     for limit in (2, 3):
-        depths = [len(c.messages) for b in batches for c in b if c.sampling.max_new_tokens == limit]
+        alike = [r for b in batches for r in b if r.payload.sampling.max_new_tokens == limit]
+        depths = [-request.rank[0] for request in alike]
         assert depths == sorted(depths, reverse=True)
 
 
@@ -256,7 +257,7 @@ def test_few_logits_are_held_at_once(
         return await asyncio.gather(*(engine.text_logprob(text) for text in texts))
 
     together = with_engine(ref, use)
-    monkeypatch.setattr("ccai_core.local_engine._LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr("ccai_core.scoring._LOGITS_AT_ONCE", 1)
     assert [v for v, _ in with_engine(ref, use)] == pytest.approx(
         [v for v, _ in together], rel=1e-5
     )

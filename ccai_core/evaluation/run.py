@@ -22,16 +22,17 @@ from pydantic import Field
 
 from ccai_core.config import Config
 from ccai_core.constitution import Constitution, load_constitutional_config
+from ccai_core.engines import Engine, LocalEngines, OpenEngine
 from ccai_core.evaluation.capability import capability_items, perplexity_paragraphs
 from ccai_core.evaluation.compare import compare
 from ccai_core.evaluation.config import EvaluationConfig
 from ccai_core.evaluation.items import EvaluationItems, select_items, texts_trained_on
 from ccai_core.evaluation.judge import labelled_replies
 from ccai_core.evaluation.results import EvaluationResult
-from ccai_core.evaluation.suite import Engine, answer, judge_answers
+from ccai_core.evaluation.suite import answer, judge_answers
 from ccai_core.files import write_whole
 from ccai_core.journal import Journal, Recorded
-from ccai_core.models import Device, ModelRef
+from ccai_core.models import ModelRef
 from ccai_core.progress import ProgressFile
 from ccai_core.prompts.scenarios import shipped_adversarial, shipped_scenarios
 from ccai_core.types import Prompt, fingerprint
@@ -55,7 +56,6 @@ class EvaluationRequest(Config):
     ailuminate: tuple[Prompt, ...] = Field((), description="AILuminate prompts, if there are any.")
     scenarios: tuple[Prompt, ...] | None = Field(None, description="None: the shipped ones.")
     adversarial: tuple[Prompt, ...] | None = Field(None, description="None: the shipped ones.")
-    device: Device = Field("auto", description="Where the models run.")
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -96,8 +96,10 @@ class EvaluationRequest(Config):
         return texts_trained_on(self.pairs) if self.pairs else set()
 
 
-def evaluate(request: EvaluationRequest, out: Path, journal: Path) -> EvaluationResult:
-    """Run the suite and write `out/evaluation.json`.
+def evaluate(
+    request: EvaluationRequest, out: Path, journal: Path, engines: OpenEngine | None = None
+) -> EvaluationResult:
+    """Run the suite on `engines` (none: in this process) and write `out/evaluation.json`.
 
     Raises:
         DataError: an evaluation prompt was trained on, or too few prompts are held out.
@@ -111,7 +113,7 @@ def evaluate(request: EvaluationRequest, out: Path, journal: Path) -> Evaluation
         f"Evaluating {request.trained.identity} against {request.baseline.identity}: "
         f"{len(items.texts)} prompts."
     )
-    result = asyncio.run(_evaluate(request, items, journal, teller))
+    result = asyncio.run(_evaluate(request, items, journal, engines or LocalEngines(), teller))
     notices = (request.baseline.notice, request.judge.notice if request.judge else None)
     result = result.model_copy(
         update={
@@ -129,35 +131,33 @@ def _contents(prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
 
 
 async def _evaluate(
-    request: EvaluationRequest, items: EvaluationItems, path: Path, teller: _Teller
+    request: EvaluationRequest,
+    items: EvaluationItems,
+    path: Path,
+    engines: OpenEngine,
+    teller: _Teller,
 ) -> EvaluationResult:
     config = request.config
     judge = request.judge or request.baseline
     with Journal.open(path) as journal:
-        async with _loaded(request, request.baseline, journal) as engine:
+
+        @asynccontextmanager
+        async def recorded(model: ModelRef) -> AsyncIterator[Engine]:
+            async with engines(model, "fp32", config.batch_size) as engine:
+                yield Recorded(engine, journal)
+
+        async with recorded(request.baseline) as engine:
             teller.model = "baseline"
             baseline = await answer(engine, items, config, teller.report)
-        async with _loaded(request, request.trained, journal) as engine:
+        async with recorded(request.trained) as engine:
             teller.model = "trained"
             trained = await answer(engine, items, config, teller.report)
-        async with _loaded(request, judge, journal) as engine:
+        async with recorded(judge) as engine:
             teller.model = "judge"
             judged = await judge_answers(
                 engine, items, request.constitution, baseline, trained, teller.report
             )
     return compare(items, request.constitution, baseline, trained, judged, config)
-
-
-@asynccontextmanager
-async def _loaded(
-    request: EvaluationRequest, model: ModelRef, journal: Journal
-) -> AsyncIterator[Engine]:
-    """Load one model for as long as it is needed."""
-    from ccai_core.local_engine import LocalEngine
-
-    size = request.config.batch_size
-    async with LocalEngine(model, request.device, "fp32", size) as engine:
-        yield Recorded(engine, journal)
 
 
 class _Teller:

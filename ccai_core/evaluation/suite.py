@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from pydantic import Field
 
 from ccai_core.config import Config
 from ccai_core.constitution import Constitution
+from ccai_core.engines import Engine
 from ccai_core.evaluation.capability import (
     Choice,
     Paragraph,
@@ -29,7 +30,7 @@ from ccai_core.evaluation.config import EvaluationConfig
 from ccai_core.evaluation.items import EvaluationItems
 from ccai_core.evaluation.judge import SAFETY_QUESTION, calibrate, labelled_replies
 from ccai_core.evaluation.results import JudgeCard
-from ccai_core.types import Call, Completion, Generate, Prompt, Score, user
+from ccai_core.types import Call, Completion, Prompt, user
 
 __all__ = ["Answers", "Engine", "EvaluationConfig", "Judged", "answer", "judge_answers"]
 
@@ -37,10 +38,6 @@ T = TypeVar("T")
 Report = Callable[[str, int, int], None]
 ScorePair = tuple[float, float]
 _REPORT_EVERY_S = 0.5
-
-
-class Engine(Generate, Score, Protocol):
-    """A model that writes answers and weighs texts: LocalEngine, or one behind a journal."""
 
 
 class Answers(Config):

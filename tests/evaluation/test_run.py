@@ -72,7 +72,7 @@ def test_inputs_follow_content_and_nothing_else(tmp_path: Path) -> None:
 
     elsewhere = model.model_copy(update={"path": tmp_path / "moved", "requested": "other"})
     larger = TINY.model_copy(update={"batch_size": 3})
-    assert changed(baseline=elsewhere, judge=model, config=larger, device="cpu") == {}
+    assert changed(baseline=elsewhere, judge=model, config=larger) == {}
     assert changed(trained=model.model_copy(update={"revision": "2"})) == {"trained": "m@2"}
     assert set(changed(scenarios=PROMPTS[:1])) == {"prompts"}
     more = TINY.model_copy(update={"capability_items": 4})

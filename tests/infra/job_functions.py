@@ -20,6 +20,10 @@ def add(left: int, right: int) -> int:
     return left + right
 
 
+def negate(number: int) -> int:
+    return -number
+
+
 def see_environment() -> dict[str, str]:
     return dict(os.environ) | {"cwd": str(Path.cwd())}
 

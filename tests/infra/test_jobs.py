@@ -16,10 +16,20 @@ from typing import Any
 import psutil
 import pytest
 
-from ccai_core.errors import ArtifactError, ConfigError, JobError, ModelError
+from ccai_core.errors import (
+    ArtifactError,
+    ConfigError,
+    JobCancelledError,
+    JobError,
+    JobLostError,
+    JobRefusedError,
+    JobTimeoutError,
+    ModelError,
+)
 from infra.cluster import ClusterConfig, Limits
 from infra.job_record import read_record, write_record
-from infra.jobs import Job, Resources, submit
+from infra.jobs import Job, Resources, cancel_all, gpu_hours, render, submit, submit_map
+from infra.lease import Lease
 from infra.processes import end_processes, job_processes
 from tests.infra import job_functions as functions
 
@@ -126,6 +136,57 @@ def test_no_more_jobs_run_at_once_than_the_cluster_allows(start: Start, tmp_path
     assert second[0].result(poll=0.05) == 2
 
 
+def test_gpus_and_gpu_hours_have_limits(start: Start, jobs: Path, tmp_path: Path) -> None:
+    notes, gate = tmp_path / "notes", tmp_path / "gate"
+    tight = CLUSTER.model_copy(update={"limits": Limits(max_jobs=5, max_gpus=2, max_gpu_hours=1)})
+    half = {"cluster": tight, "resources": Resources(gpus=2, minutes=15), "owner": "flow-1"}
+    first = start(functions.note_and_wait, notes, gate, key="a", **half)
+    assert gpu_hours(jobs, "flow-1") == 0.5
+    second: list[Job[Any]] = []
+    waiting = threading.Thread(
+        target=lambda: second.append(start(functions.add, 1, 1, key="b", **half))
+    )
+    waiting.start()
+    time.sleep(0.3)
+    assert second == [], "it waits for GPUs"
+    gate.touch()
+    first.result(poll=0.05)
+    waiting.join(5)
+    assert second[0].result(poll=0.05) == 2
+    assert 0 < gpu_hours(jobs, "flow-1") < 0.1, "what is over counts as long as it ran"
+    assert gpu_hours(jobs, "flow-2") == 0
+    hour = half | {"resources": Resources(gpus=2, minutes=30)}
+    with pytest.raises(JobRefusedError, match=r"could use 1.00 GPU hours; 0.00 of 1 .* by flow-1"):
+        start(functions.add, 1, 1, key="c", **hour)
+    assert start(functions.add, 1, 1, key="c", **(hour | {"owner": "x"})).result(poll=0.05) == 2
+    with pytest.raises(JobRefusedError, match="asks for 3 GPUs"):
+        start(functions.add, 1, 1, key="d", **(half | {"resources": Resources(gpus=3)}))
+    with pytest.raises(ConfigError, match="without a time limit"):
+        start(functions.add, 1, 1, key="d", **(half | {"resources": Resources(gpus=1)}))
+
+
+def test_a_map_is_a_job_for_each_item(jobs: Path) -> None:
+    def again(items: list[Any]) -> list[Job[Any]]:
+        return submit_map(
+            functions.negate, items, key="m", resources=Resources(), cluster=CLUSTER, folder=jobs
+        )
+
+    assert [job.result(poll=0.05) for job in again([1, 2, 3, 4])] == [-1, -2, -3, -4]
+    assert [job.key for job in again([1, 2])] == ["m.0", "m.1"]
+
+
+def test_a_dry_run_shows_the_command_and_starts_nothing(jobs: Path) -> None:
+    text = render(functions.add, 1, 2, resources=Resources(), cluster=CLUSTER, key="k", folder=jobs)
+    assert "tests.infra.job_functions:add" in text
+    assert "no GPU" in text
+    assert not jobs.exists()
+
+
+def test_a_job_of_several_processes_needs_a_cluster(start: Start) -> None:
+    with pytest.raises(ConfigError, match="one process"):
+        start(functions.add, 1, 2, resources=Resources(nodes=2))
+
+
 # --- errors
 
 
@@ -150,7 +211,7 @@ def test_any_other_error_is_a_job_error_with_the_end_of_the_log(
     assert str(raising.logs()[1]) in str(raised.value)
     assert "Traceback" in raising.logs()[1].read_text()
     assert raising.state() == "failed"
-    with pytest.raises(JobError, match="ended without a result") as crashed:
+    with pytest.raises(JobLostError, match="ended without a result") as crashed:
         crashing.result(poll=0.05)
     assert "line 39" in str(crashed.value)
     assert "line 24" not in str(crashed.value)
@@ -169,7 +230,7 @@ def test_a_failed_job_is_started_again(start: Start, jobs: Path, tmp_path: Path)
 def test_the_time_limit_ends_even_a_function_that_retries(start: Start, tmp_path: Path) -> None:
     resources = Resources(minutes=0.07)
     job = start(functions.swallow_everything, tmp_path / "entered", resources=resources)
-    with pytest.raises(JobError, match="time limit"):
+    with pytest.raises(JobTimeoutError, match="time limit"):
         job.result(poll=0.05)
     assert (tmp_path / "entered").exists()
 
@@ -337,9 +398,10 @@ def test_a_job_whose_driver_is_killed_ends_itself(jobs: Path, tmp_path: Path, st
 def test_an_ending_job_takes_its_family_along(start: Start, jobs: Path, tmp_path: Path) -> None:
     """The lease runs out: the job's grandchild ignores SIGTERM and has left tree and session."""
     pids = tmp_path / "pids"
-    job = start(functions.start_family, pids, cluster=QUICK)
+    lease = Lease(tmp_path / "lease", every=0.25).start()
+    start(functions.start_family, pids, cluster=QUICK, lease=lease)
     wait_for(lambda: executions(pids) == 1)
-    job._lease.stop()  # the driver is gone, as far as the job can tell
+    lease.stop()  # the driver is gone, as far as the job can tell
     wait_for(lambda: processes(jobs) == [], seconds=12)
     assert is_gone(int(pids.read_text()))
 
@@ -348,7 +410,7 @@ def test_a_job_that_nobody_wrote_down_does_not_run(
     start: Start, jobs: Path, tmp_path: Path
 ) -> None:
     """The driver dies between starting the process and writing job.json."""
-    from infra import jobs as module
+    from infra import job_start as module
 
     def die(*_: Any) -> None:
         raise SystemExit
@@ -379,20 +441,38 @@ def test_cancel_ends_the_whole_family_and_frees_the_key(
     assert (tmp_path / "cleaned").exists()
     assert processes(jobs) == []
     assert job.state() == "cancelled"
-    with pytest.raises(JobError, match="was cancelled"):
+    with pytest.raises(JobCancelledError, match="was cancelled"):
         job.result()
     assert start(functions.add, 1, 2).result(poll=0.05) == 3
 
 
 def test_cancel_kills_a_grandchild_that_ignores_it(
-    start: Start, jobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Start, jobs: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("infra.local_jobs.UNWIND_S", 0.5)
-    job = start(functions.start_family, tmp_path / "pids")
+    job = start(functions.start_family, tmp_path / "pids", unwind_seconds=0.5)
     wait_for(lambda: executions(tmp_path / "pids") == 1)
     job.cancel()
     assert processes(jobs) == []
     assert is_gone(int((tmp_path / "pids").read_text()))
+
+
+def test_several_jobs_share_a_lease_that_is_not_theirs(start: Start, tmp_path: Path) -> None:
+    lease = Lease(tmp_path / "lease", every=0.25).start()
+    notes, gate = tmp_path / "notes", tmp_path / "gate"
+    keys = ["a", "b", "c"]
+    several = [
+        start(functions.note_and_wait, notes, gate, key=key, cluster=QUICK, lease=lease)
+        for key in keys
+    ]
+    wait_for(lambda: executions(notes) == 3)
+    several[0].cancel()
+    time.sleep(2)
+    assert [job.state() for job in several] == ["cancelled", "running", "running"]
+    assert several[1].status().seconds > 0
+    cancel_all(several)
+    assert [job.state() for job in several] == ["cancelled"] * 3
+    assert lease.path.exists()
+    lease.stop()
 
 
 def test_an_interrupted_wait_cancels_the_job(start: Start, jobs: Path, tmp_path: Path) -> None:

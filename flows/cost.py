@@ -1,0 +1,84 @@
+"""What a flow would ask of its cluster: jobs, GPUs and GPU hours at most, said before they cost.
+
+print("\n".join(cost_lines(cluster, ("generation", "training", "evaluation"))))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ccai_core.errors import ConfigError
+from infra.cluster import ClusterConfig, Role
+from infra.engines import engine
+
+Step = Literal["generation", "training", "evaluation"]
+
+# One after the other: baseline, trained model, judge.
+_FLEETS: dict[Step, int] = {"generation": 1, "evaluation": 3}
+_ROLES: dict[Step, Role] = {"generation": "driver", "training": "train", "evaluation": "evaluate"}
+
+
+@dataclass(frozen=True)
+class _Ask:
+    text: str
+    gpu_hours: float | None
+    """At most; None: no time limit, so no bound."""
+
+
+def cost_lines(cluster: ClusterConfig, steps: tuple[Step, ...]) -> list[str]:
+    """Return a line a step, and the sum; nothing for a machine that is the user's own.
+
+    Raises:
+        ConfigError: the profile's engine cannot do what a step needs.
+    """
+    if "evaluation" in steps:
+        _check_scoring(cluster)
+    if cluster.kind == "local" and cluster.fleet is None:
+        return []
+    asks = [_ask(cluster, step) for step in steps]
+    lines = [f"{'jobs' if not n else '':<12}{ask.text}" for n, ask in enumerate(asks)]
+    if cluster.kind == "slurm":
+        lines.append(f"{'cost':<12}{_sum(cluster, asks)}")
+    return lines
+
+
+def _check_scoring(cluster: ClusterConfig) -> None:
+    if cluster.fleet and "scoring" not in engine(cluster.fleet.engine).capabilities:
+        raise ConfigError(
+            f"Cluster {cluster.name}: evaluation weighs texts by log-probabilities, which the "
+            f"engine {cluster.fleet.engine} does not give. Set fleet.engine to vllm or "
+            "transformers, or leave `fleet` out to evaluate in the job itself."
+        )
+
+
+def _ask(cluster: ClusterConfig, step: Step) -> _Ask:
+    if cluster.fleet is not None and step in _FLEETS:
+        fleet, minutes = cluster.fleet, cluster.for_role("fleet").minutes
+        count, gpus = _FLEETS[step], fleet.instances * fleet.gpus
+        times = f"{count} fleets in turn, each" if count > 1 else "a fleet of"
+        what = f"{step}: {times} {fleet.instances} x {fleet.engine}, {fleet.gpus} GPUs each"
+        return _Ask(f"{what}{_limit(minutes)}", _hours(count * gpus, minutes))
+    role = cluster.for_role(_ROLES[step])
+    gpus = 1 if role.gpus_per_node else 0
+    return _Ask(f"{step}: 1 job, {gpus} GPUs{_limit(role.minutes)}", _hours(gpus, role.minutes))
+
+
+def _limit(minutes: float | None) -> str:
+    return f", at most {minutes:g} min each" if minutes else ""
+
+
+def _hours(gpus: int, minutes: float | None) -> float | None:
+    if not gpus:
+        return 0.0
+    return None if minutes is None else gpus * minutes / 60
+
+
+def _sum(cluster: ClusterConfig, asks: list[_Ask]) -> str:
+    hours = [ask.gpu_hours for ask in asks]
+    if None in hours:
+        return "not bounded: the profile sets no `minutes`"
+    most = sum(hour for hour in hours if hour is not None)
+    limit = cluster.limits.max_gpu_hours
+    over = f"; the profile allows {limit:g} of one flow run" if limit is not None else ""
+    return f"at most {most:g} GPU hours{over}"

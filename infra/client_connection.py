@@ -1,0 +1,259 @@
+"""One endpoint's connection: huggingface_hub's client, with a transport that is ours.
+
+The hub builds requests and reads answers; what is sent over the wire goes through `post`, because
+the hub's own transport takes at most 100 connections, obeys proxies of the environment and
+HF_HUB_OFFLINE, would send the user's hub token where no key is given, and follows redirects.
+
+    answer = await Connection(endpoint, key, connect_seconds=5.0).chat(request)
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, get_args
+
+import httpx2
+from huggingface_hub import AsyncInferenceClient
+
+from ccai_core.errors import EngineError
+from infra.client_protocol import CallError, ChatAnswer, ChatMessage, ChatRequest
+from infra.client_wire import (
+    RESPONSE_FORMAT,
+    chat_fields,
+    completion_fields,
+    generate_fields,
+    read_chat,
+    read_completion,
+    read_generated,
+    read_scores,
+    scoring_fields,
+)
+from infra.cluster import EngineName
+from infra.endpoint import Endpoint
+from infra.engines import Capability, engine
+
+Render = Callable[[Sequence[ChatMessage]], str]
+"""Puts a model's chat template on a conversation, without the token that starts every text."""
+
+_KEEP_IDLE_S = 4.0  # uvicorn hangs up after 5 s; a call must not meet that moment
+_TGI_WITH_CHAT = (1, 4)
+_SHOWN = 300  # characters of a server's complaint
+
+
+class Connection:
+    """Sends calls to one endpoint, over connections that are kept and shared."""
+
+    def __init__(
+        self, endpoint: Endpoint, key: str, connect_seconds: float, render: Render | None = None
+    ) -> None:
+        self.endpoint = endpoint
+        self._render = render
+        self._http = httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+            # How long a call may take is its caller's to say: here only how long a door stays shut.
+            timeout=httpx2.Timeout(None, connect=connect_seconds),
+            limits=httpx2.Limits(
+                max_connections=None,
+                max_keepalive_connections=endpoint.max_parallel,
+                keepalive_expiry=_KEEP_IDLE_S,
+            ),
+            # Reading the certificates of the web takes 25 ms, and plain HTTP needs none.
+            verify=endpoint.url.startswith("https:"),
+            trust_env=False,
+            follow_redirects=False,
+        )
+        self._hub = _Hub(self.post, base_url=endpoint.url, api_key=key)
+        self._generate_hub = _Hub(self.post, model=f"{endpoint.url}/generate", api_key=key)
+        self._tgi_version: tuple[int, ...] | None = None
+
+    async def chat(self, request: ChatRequest) -> ChatAnswer:
+        """Answer one request over the route that fits it and the engine.
+
+        Raises:
+            CallError: this attempt failed.
+            EngineError: this engine has no way to answer it.
+        """
+        self._refuse_what_it_cannot(request)
+        if request.prompt:
+            return await self._complete(request, request.prompt)
+        if self.endpoint.engine == "tgi" and not await self._tgi_can_chat(request):
+            return await self._generate(request, self._rendered(request))
+        fields = chat_fields(request, self.endpoint.engine)
+        messages = [{"role": each.role, "content": each.content} for each in request.messages]
+        output = await _read(
+            self._hub.chat_completion(messages, model=self.endpoint.model, **fields)
+        )
+        return read_chat(output, request, self.endpoint)
+
+    async def prompt_logprobs(self, token_ids: Sequence[int]) -> list[float | None]:
+        """Weigh the tokens of a prompt.
+
+        Raises:
+            CallError: this attempt failed.
+            EngineError: this engine cannot.
+        """
+        _refuse(self.endpoint.engine, frozenset({"scoring"}))
+        body = scoring_fields(token_ids, self.endpoint.model)
+        return read_scores(await self._completions(body), len(token_ids))
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def post(self, url: str, body: Any) -> bytes:
+        """Send JSON and return the answer's body.
+
+        Raises:
+            CallError: there is no answer, or it is not a 200.
+        """
+        return await self._send("POST", url, json.dumps(body, ensure_ascii=False).encode())
+
+    def _refuse_what_it_cannot(self, request: ChatRequest) -> None:
+        name, needs = self.endpoint.engine, request.needs
+        if name == "tgi" and (request.prompt or self._render is not None):
+            needs -= {"repetition_penalty"}  # which its own route knows
+        _refuse(name, needs)
+        if request.grammar is None or name in ("tgi", "vllm"):
+            return
+        if request.prompt or (request.grammar.regex is not None and name == "llamacpp"):
+            what = "a grammar for a raw prompt" if request.prompt else "a regular expression"
+            raise EngineError(f"The engine {name!r} of this fleet cannot take {what}.")
+
+    async def _complete(self, request: ChatRequest, prompt: str) -> ChatAnswer:
+        if self.endpoint.engine == "tgi":
+            return await self._generate(request, prompt)
+        data = await self._completions(completion_fields(request, self.endpoint))
+        return read_completion(data, request, self.endpoint)
+
+    async def _generate(self, request: ChatRequest, prompt: str) -> ChatAnswer:
+        output = await _read(self._generate_hub.text_generation(prompt, **generate_fields(request)))
+        return read_generated(output, request, self.endpoint)
+
+    async def _completions(self, body: dict[str, Any]) -> Any:
+        return _json(await self.post(f"{self.endpoint.url}/v1/completions", body))
+
+    async def _tgi_can_chat(self, request: ChatRequest) -> bool:
+        """Whether TGI's chat route is there and can do it: it knows no repetition penalty."""
+        if self._tgi_version is None:
+            info = _json(await self._send("GET", f"{self.endpoint.url}/info", None))
+            version = str(info.get("version", "")) if isinstance(info, dict) else ""
+            found = re.match(r"(\d+)\.(\d+)", version)
+            if found is None:
+                raise CallError("broken", f"/info tells no version of TGI ({version!r:.40})")
+            self._tgi_version = tuple(map(int, found.groups()))
+        return self._tgi_version >= _TGI_WITH_CHAT and request.repetition_penalty == 1.0
+
+    def _rendered(self, request: ChatRequest) -> str:
+        if self._render is None:
+            raise EngineError(
+                f"{self.endpoint.url}: this TGI takes messages only through /generate (it is older "
+                "than 1.4, or a repetition penalty is asked for), which needs the chat template "
+                "put on by us. Give Client(render=...), or repetition_penalty=1 and TGI >= 1.4."
+            )
+        return self._render(request.messages)
+
+    async def _send(self, method: str, url: str, content: bytes | None) -> bytes:
+        try:
+            response = await self._http.request(method, url, content=content)
+        except httpx2.TimeoutException:
+            raise CallError("unavailable", "it could not be reached in time") from None
+        except (httpx2.TransportError, httpx2.DecodingError) as error:
+            what = str(error) or type(error).__name__
+            raise CallError("unavailable", f"the connection failed ({what:.{_SHOWN}})") from None
+        if response.status_code != httpx2.codes.OK:
+            _refuse_status(response)
+        return response.content
+
+
+def _refuse(name: EngineName, needs: frozenset[Capability]) -> None:
+    """Raise an EngineError that says which engines can do what this one cannot."""
+    missing = sorted(needs - engine(name).capabilities)
+    if missing:
+        able = [each for each in get_args(EngineName) if needs <= engine(each).capabilities]
+        raise EngineError(
+            f"The engine {name!r} of this fleet cannot do {', '.join(missing)}. Engines that can: "
+            f"{', '.join(able) or 'none does all of it'}."
+        )
+
+
+class _Hub(AsyncInferenceClient):
+    """The hub's client with `post` in place of its transport."""
+
+    def __init__(self, post: Callable[[str, Any], Any], **where: Any) -> None:
+        super().__init__(**where)
+        self._post = post
+
+    async def _inner_post(self, request_parameters: Any, *, stream: bool = False) -> Any:
+        body = dict(request_parameters.json)
+        if RESPONSE_FORMAT in body:
+            body["response_format"] = body.pop(RESPONSE_FORMAT)
+        return await self._post(request_parameters.url, body)
+
+
+async def _read(reading: Any) -> Any:
+    """Await a method of the hub: what it cannot read is a broken answer, not a bug."""
+    try:
+        return await reading
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise CallError("broken", f"the answer is unreadable ({what:.{_SHOWN}})") from error
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise CallError("broken", "the answer is not JSON") from None
+
+
+def _refuse_status(response: httpx2.Response) -> NoReturn:
+    status = response.status_code
+    reason = f"HTTP {status}: {_complaint(response)}"
+    if status in (401, 403):
+        raise CallError("key", reason)
+    if status == 408:
+        raise CallError("timeout", reason)
+    if status == 429:
+        raise CallError("busy", reason, _retry_after(response))
+    if status == 424:  # TGI's word for a generation that failed on its side
+        raise CallError("broken", reason)
+    if 400 <= status < 500:
+        raise CallError("caller", reason)
+    raise CallError(
+        "overloaded" if status == 503 else "unavailable", reason, _retry_after(response)
+    )
+
+
+def _complaint(response: httpx2.Response) -> str:
+    """Return what the server says of a refusal, from the forms in use, in one short line."""
+    try:
+        said = response.json()
+    except ValueError:
+        said = response.text
+    if isinstance(said, dict):
+        said = said.get("error") or said.get("message") or said.get("detail")
+    if isinstance(said, dict):
+        said = said.get("message")
+    if isinstance(said, list):  # one entry per wrong field; its input (a prompt) is not repeated
+        fields = [each for each in said if isinstance(each, dict)]
+        said = "; ".join(f"{each.get('loc')}: {each.get('msg')}" for each in fields)
+    return " ".join(str(said or "(no words)").split())[:_SHOWN]
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    """Return the seconds a server asks to be left alone, from either form of the header."""
+    word = response.headers.get("Retry-After", "").strip()
+    if not word:
+        return None
+    try:
+        return max(0.0, float(word))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(word).timestamp() - time.time())
+    except ValueError:
+        return None

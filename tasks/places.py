@@ -1,0 +1,66 @@
+"""Where a step runs on this flow run's cluster, and who answers its calls.
+
+place = asking(site, "evaluate")
+make(..., (request, artifact.folder, journal, place.engines), place=place)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ccai_core.engines import LocalEngines, OpenEngine
+from infra.cluster import ClusterConfig, Role
+from infra.job_record import Resources
+from tasks.fleet_engines import FleetEngines
+from tasks.site import Site
+
+_FLEET_UNWIND_S = 45.0
+"""Longest that a step with a fleet takes to end: its instances are cancelled and drain."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cluster, what to ask of it, and the engines that a step there has."""
+
+    cluster: ClusterConfig
+    role: Role
+    resources: Resources
+    engines: OpenEngine
+    unwind_seconds: float = 10.0
+
+
+def computing(site: Site, role: Role) -> Place:
+    """Return the place of a step that runs a model itself."""
+    return Place(
+        cluster=site.cluster,
+        role=role,
+        # All that these steps do is resumed: journals, checkpoints.
+        resources=Resources(gpus=_gpus(site.cluster, role), checkpointable=True),
+        engines=LocalEngines(site.cluster.device),
+    )
+
+
+def asking(site: Site, role: Role) -> Place:
+    """Return the place of a step that asks a model: beside its fleet's driver, or with the model.
+
+    With a fleet the step itself is light. It runs on the driver's machine and owns the fleet: they
+    end together.
+    """
+    if site.cluster.fleet is None:
+        return computing(site, role)
+    return Place(
+        cluster=site.cluster.beside_driver(),
+        role="driver",
+        resources=Resources(),
+        engines=FleetEngines(
+            site.cluster, site.workspace.fleets, site.workspace.jobs, owner=site.owner
+        ),
+        unwind_seconds=_FLEET_UNWIND_S,
+    )
+
+
+def _gpus(cluster: ClusterConfig, role: Role) -> int:
+    if cluster.device not in {"auto", "cuda"}:
+        return 0
+    # Here "auto" takes what there is; a scheduler has to be told.
+    return 1 if cluster.kind == "local" or cluster.for_role(role).gpus_per_node else 0

@@ -1,0 +1,47 @@
+"""What a dry run says that a flow would ask of its cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ccai_core.errors import ConfigError
+from flows.cost import cost_lines
+from infra.cluster import ClusterConfig, FleetDefaults, Limits, RoleConfig
+
+SLURM = ClusterConfig(
+    name="big",
+    kind="slurm",
+    storage=Path("/shared"),
+    minutes=600,
+    gpus_per_node=8,
+    fleet=FleetDefaults(engine="vllm", instances=4, gpus=2),
+    roles={"fleet": RoleConfig(minutes=120)},
+    limits=Limits(max_gpu_hours=500),
+)
+
+
+def test_fleets_and_jobs_add_up_to_gpu_hours() -> None:
+    lines = cost_lines(SLURM, ("generation", "training", "evaluation"))
+    assert "generation: a fleet of 4 x vllm, 2 GPUs each, at most 120 min each" in lines[0]
+    assert "training: 1 job, 1 GPUs, at most 600 min" in lines[1]
+    assert "3 fleets in turn" in lines[2]
+    # 4 x 2 GPUs x 2 h, then 1 GPU x 10 h, then three times 8 GPUs x 2 h.
+    assert lines[3].endswith("at most 74 GPU hours; the profile allows 500 of one flow run")
+
+
+def test_without_time_limits_there_is_no_bound() -> None:
+    endless = SLURM.model_copy(update={"minutes": None})
+    assert "not bounded" in cost_lines(endless, ("training",))[-1]
+
+
+def test_a_laptop_costs_nothing() -> None:
+    assert cost_lines(ClusterConfig(name="mine", kind="local"), ("generation", "training")) == []
+
+
+def test_an_engine_that_cannot_weigh_texts_is_refused_before_anything_starts() -> None:
+    tgi = SLURM.model_copy(update={"fleet": FleetDefaults(engine="tgi")})
+    assert cost_lines(tgi, ("generation",))
+    with pytest.raises(ConfigError, match=r"engine tgi does not give.*vllm or transformers"):
+        cost_lines(tgi, ("evaluation",))
