@@ -1,0 +1,91 @@
+"""The flows on a real Slurm: the same commands as on a laptop, with `--cluster slurm-cpu`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.slurm_lab import SlurmLab
+from tests.flows.tiny_flow import Command, write_settings
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[str]:
+    """Prefect's own server for tests; gives its API's address."""
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield SubprocessASGIServer().api_url
+
+
+@pytest.fixture
+def settings(on_lab: SlurmLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setenv("CCAI_STORAGE", str(tmp_path))
+    values = write_settings(tmp_path, cluster="slurm-cpu")
+    del values["device"]
+    return values
+
+
+def run(flow: str, values: dict[str, Any], folder: Path, api: str) -> str:
+    known = {"preference_data": set(values) - {"training", "evaluation"}}.get(flow, set(values))
+    command = Command(flow, {k: values[k] for k in known}, folder / "command", api)
+    assert command.ended(540) == 0, command.said()
+    return command.said()
+
+
+def job_records(workspace: Path) -> dict[str, dict[str, Any]]:
+    files = (workspace / "jobs").glob("*/job.json")
+    return {file.parent.name: json.loads(file.read_text()) for file in files}
+
+
+def flow_log(api: str) -> str:
+    """Return what the flow runs have logged to Prefect."""
+    import httpx
+
+    logs = httpx.post(f"{api}/logs/filter", json={"limit": 200, "sort": "TIMESTAMP_ASC"}).json()
+    return "\n".join(line["message"] for line in logs)
+
+
+def test_pairs_are_made_by_a_fleet_of_two_and_nothing_is_left(
+    on_lab: SlurmLab, settings: dict[str, Any], tmp_path: Path, api: str
+) -> None:
+    said = run("preference_data", settings, tmp_path, api)
+    assert "a fleet of 2 x transformers" in said
+    (file,) = (tmp_path / "ws" / "artifacts").glob("pairs-*/pairs.jsonl")
+    pairs = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(pairs) == settings["max_pairs"]
+    calls = (tmp_path / "ws" / "journal" / "calls.jsonl").read_text()
+    assert "http://127.0.0.1:" in calls
+    assert "local:cpu" not in calls
+    instances = [key for key in job_records(tmp_path / "ws") if key.startswith("fleet-")]
+    assert len(instances) == 2
+    on_lab.wait_for_no_jobs(90)
+
+
+@pytest.mark.slow
+def test_the_whole_proof_of_concept(
+    on_lab: SlurmLab, settings: dict[str, Any], tmp_path: Path, api: str
+) -> None:
+    said = run("poc", settings, tmp_path, api)
+    for part in ("Is it safer?", "report.html", "GPU hours"):
+        assert part in said
+    assert (tmp_path / "ws" / "report.html").exists()
+    records = job_records(tmp_path / "ws")
+    (training,) = [each for key, each in records.items() if key.startswith("training-")]
+    # Generation had two instances; so had the baseline, the trained model and the judge.
+    assert len([key for key in records if key.startswith("fleet-")]) >= 4
+    log = flow_log(api)
+    assert f"({training['job_id']}): running" in log
+    assert "node" in log.partition(f"({training['job_id']}): running")[2][:80]
+    assert "3 steps" in log or "training_log" in log or "training-" in log
+    on_lab.wait_for_no_jobs(90)
+    assert (
+        on_lab.run("sacct", "-nX", "-j", training["job_id"], "-o", "state").strip() == "COMPLETED"
+    )
