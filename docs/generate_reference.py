@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 # A script's own folder is on the path, the checkout above it is not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -27,7 +27,7 @@ from flows.config import (
     PreferenceDataConfig,
     TrainingFlowConfig,
 )
-from infra.cluster import ClusterConfig
+from infra.cluster import ClusterConfig, Container, FleetDefaults, Limits
 
 PAGE = Path(__file__).with_name("reference.md")
 FLOWS: dict[str, type[BaseModel]] = {
@@ -124,8 +124,14 @@ def _type(annotation: Any) -> str:
         return ", ".join(f"`{value}`" for value in arguments)
     if origin in {Union, UnionType}:
         return ", ".join(_type(each) for each in arguments if each is not NoneType)
+    if origin is Annotated:
+        return _type(arguments[0])
     if origin is tuple:
         return f"several: {_type(arguments[0])}"
+    if origin is dict:
+        return f"{_type(arguments[0])} → {_type(arguments[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "keys of its own"
     return _NAMES[annotation]
 
 
@@ -137,6 +143,10 @@ def _default(field: FieldInfo) -> str:
         return "unset"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, BaseModel):
+        return "see below"
+    if isinstance(value, dict):
+        return "none"
     if isinstance(value, tuple):
         return " ".join(f"`{each}`" for each in value) or "none"
     return _escape(f"`{value:g}`" if isinstance(value, float) else f"`{value}`")
@@ -162,17 +172,23 @@ def _presets() -> str:
 
 
 def _cluster() -> str:
-    lines = [
-        f"| `{name}` | {_values(field)} | {_default(field)} | {_escape(field.description or '')} |"
-        for name, field in ClusterConfig.model_fields.items()
-    ]
     head = (
         "## Cluster profiles\n\n"
         "Keys of a profile, `--cluster NAME` or `--cluster FILE.yaml`.\n"
-        "Without `name`, a profile is called as its file.\n\n"
-        "| key | values | default | |\n|---|---|---|---|"
+        "Without `name`, a profile is called as its file. `roles` maps `driver`, `fleet`, `train`\n"
+        "and `evaluate` to keys from `account` to `sbatch`, which then count for those jobs.\n"
     )
-    return "\n".join([head, *lines, ""])
+    groups = {"": ClusterConfig, "limits": Limits, "fleet": FleetDefaults, "container": Container}
+    return "\n".join([head, *(_keys(name, kind) for name, kind in groups.items())])
+
+
+def _keys(group: str, kind: type[BaseModel]) -> str:
+    lines = [
+        f"| `{name}` | {_values(field)} | {_default(field)} | {_escape(field.description or '')} |"
+        for name, field in kind.model_fields.items()
+    ]
+    heading = [f"**Under `{group}`**\n"] if group else []
+    return "\n".join([*heading, "| key | values | default | |\n|---|---|---|---|", *lines, ""])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a flow would ask of its cluster: jobs, GPUs and GPU hours at most, said before they cost.
 
-print("\n".join(cost_lines(cluster, ("generation", "training", "evaluation"))))
+lines = cost_lines(cluster, ("generation", "training", "evaluation"))
 """
 
 from __future__ import annotations

@@ -20,10 +20,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.padding import Padding
 from rich.text import Text
 
-from ccai_core.errors import ConfigError
+from ccai_core.errors import CCAIError
 from infra.cluster import ClusterConfig, load_cluster
 from infra.doctor_checks import Check, good, servers, show
 from infra.doctor_jobs import Consultation
@@ -37,11 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = Console(highlight=False)
     try:
         cluster = load_cluster(asked.cluster)
-    except ConfigError as error:
+        out.print(Text(f"Profile {cluster.name} ({cluster.kind})", style="bold"))
+        checks = _examine(cluster, asked, out)
+    except CCAIError as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(Text(f"Error: {error}"))
         return 2
-    out.print(Text(f"Profile {cluster.name} ({cluster.kind})", style="bold"))
-    checks = _examine(cluster, asked, out)
+    except KeyboardInterrupt:
+        out.print("Ended, and its jobs with it.")
+        return 130
     return _conclude(checks, asked.dry_run, out)
 
 
@@ -53,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cluster", default="local", help="name or file of the profile")
     parser.add_argument("--dry-run", action="store_true", help="show the jobs, submit nothing")
     parser.add_argument(
-        "--workspace", type=Path, help="where you will work; default: storage, else runs/"
+        "--workspace", type=Path, help="where you will work; default: storage, else here"
     )
     parser.add_argument(
         "--wait-minutes", type=float, default=10.0, help="longest wait for the jobs (default 10)"
@@ -65,13 +67,13 @@ def _examine(cluster: ClusterConfig, asked: argparse.Namespace, out: Console) ->
     found = _before(cluster, asked.workspace, out)
     if any(check.mark == "bad" for check in found):
         return found
-    base = asked.workspace or cluster.storage or Path("runs")
+    base = asked.workspace or cluster.storage or Path()
     base.mkdir(parents=True, exist_ok=True)
     with Consultation(cluster, base.resolve()) as consultation:
         if asked.dry_run:
             for role, script in consultation.scripts().items():
                 out.print(Text(f"\nJob of the role {role}", style="bold"))
-                out.print(Padding(Text(script.rstrip()), (0, 0, 0, 2)), soft_wrap=True)
+                out.print(Text(script.rstrip()), soft_wrap=True)
         if cluster.kind == "slurm":
             accepted = consultation.test_only()
             show("What Slurm says of such jobs", accepted, out)
@@ -89,7 +91,7 @@ def _before(cluster: ClusterConfig, workspace: Path | None, out: Console) -> lis
     if cluster.kind == "local":
         machine = check_machine(cluster)
         show("This machine", machine, out)
-        files = check_base(workspace or cluster.storage or Path("runs").resolve())
+        files = check_base(workspace or cluster.storage or Path().resolve())
         show("Files", files, out)
         return machine + files
     # What the commands warn of is among the findings.

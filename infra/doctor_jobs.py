@@ -251,7 +251,7 @@ def _seen_gpus(report: ProbeReport) -> Check:
         )
     if not report.gpu_names:
         return note(
-            f"Slurm gave GPU {report.visible_gpus} on {report.node}, but nvidia-smi lists none",
+            f"Slurm gives a GPU on {report.node}, but nvidia-smi lists none",
             "If its GPUs are NVIDIA's, their driver is missing there.",
         )
     return good(f"GPU {report.visible_gpus} on {report.node}: {report.gpu_names[0]}")

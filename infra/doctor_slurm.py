@@ -53,8 +53,12 @@ def check_slurm(cluster: ClusterConfig) -> list[Check]:
         version = slurm_command.run("sbatch", "--version").strip()
         slurm_command.run("scontrol", "show", "config")
     except slurm_command.SlurmError as error:
-        said = f"{error}".splitlines()[-1]
-        return [bad(f"Slurm does not answer: {said}", "`scontrol ping` shows its controllers.")]
+        return [
+            bad(
+                f"Slurm does not answer: {_last_line(error)}",
+                "`scontrol ping` shows its controllers.",
+            )
+        ]
     found = [good(f"{version}; {', '.join(_COMMANDS)} are there and it answers")]
     return [*found, _accounting(), *_addresses(cluster)]
 
@@ -109,7 +113,7 @@ def _accounting() -> Check:
     try:
         slurm_command.run("sacct", "-n", "-X", "-S", "now")
     except slurm_command.SlurmError as error:
-        return note(f"sacct fails ({error}): {cost}.", "Tell your administrator.")
+        return note(f"sacct fails ({_last_line(error)}): {cost}.", "Tell your administrator.")
     return good("sacct works")
 
 
@@ -132,7 +136,7 @@ def _addresses(cluster: ClusterConfig) -> Iterator[Check]:
 
 def _check_role(role: ClusterConfig, name: Role) -> Iterator[Check]:
     known = slurm_command.run("sinfo", "-a", "-h", "-o", "%R|%a|%l").splitlines()
-    partitions = {line.split("|")[0]: line.split("|")[1:] for line in known}
+    partitions = {name: (is_up, limit) for name, is_up, limit in (ln.split("|") for ln in known)}
     asked = role.partition.split(",") if role.partition else [_default_partition()]
     if asked == [""]:
         yield bad(
@@ -187,9 +191,12 @@ def _associations(role: ClusterConfig) -> Iterator[Check]:
         yield note("account and qos cannot be checked without accounting")
         return
     me = getpass.getuser()
-    text = slurm_command.run(
-        "sacctmgr", "-n", "-P", "show", "assoc", f"user={me}", "format=account,partition,qos"
-    )
+    command = ("sacctmgr", "-n", "-P", "show", "assoc", f"user={me}")
+    try:
+        text = slurm_command.run(*command, "format=account,partition,qos")
+    except slurm_command.SlurmError as error:
+        yield note(f"account and qos cannot be checked: {_last_line(error)}")
+        return
     mine = [line.split("|") for line in text.splitlines()]
     accounts = {account for account, *_ in mine}
     grade = bad if "associations" in slurm_command.setting("AccountingStorageEnforce") else note
@@ -263,3 +270,7 @@ def _listing(node: Node) -> str:
     return " and ".join(f"{n} {kind} GPUs".replace("  ", " ") for kind, n in node.gpus.items()) or (
         "no GPU"
     )
+
+
+def _last_line(error: slurm_command.SlurmError) -> str:
+    return str(error).splitlines()[-1]

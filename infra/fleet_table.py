@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -22,7 +23,7 @@ _STYLES = {
     "queued": "cyan",
     "waiting": "dim",
 }
-_NUMBERS = ("tokens/s", "running", "waiting", "errors")
+_NUMBERS = ("tok/s", "run", "wait", "err")
 
 
 def table(
@@ -42,12 +43,19 @@ def table(
         before: the same at an earlier look, for rates.
     """
     ready = sum(each.state == "ready" for each in instances)
-    made = Table(title=f"{name}: {ready} of {wanted} ready", title_justify="left", expand=False)
-    for heading in ("instance", "state", "job", "node", "url"):
-        made.add_column(heading, overflow="fold")
+    made = Table(
+        title=f"{name}: {ready} of {wanted} ready",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for heading in ("#", "state", "job", "node", "address"):
+        made.add_column(heading, no_wrap=True)
     for heading in _NUMBERS:
-        made.add_column(heading, justify="right")
-    made.add_column("note", overflow="ellipsis", max_width=40, no_wrap=True)
+        made.add_column(heading, justify="right", no_wrap=True)
+    # The only one that wraps, so the only one that gives way on a narrow terminal.
+    made.add_column("note", max_width=60, min_width=12)
     for each in instances:
         made.add_row(
             *_place(each), *_numbers(loads.get(each.name), before.get(each.name)), _note(each)
@@ -66,12 +74,18 @@ def by_instance(loads: Mapping[Endpoint, Load]) -> dict[str, Load]:
 def _place(each: InstanceView) -> tuple[Text, ...]:
     # As text: whatever a scheduler or an engine says is no markup.
     state = Text(each.state, style=_STYLES[each.state])
-    return Text(each.name), state, Text(each.job_id), Text(each.node), Text(each.url)
+    return (
+        Text(each.name),
+        state,
+        Text(each.job_id),
+        Text(each.node),
+        Text(each.url.removeprefix("http://")),
+    )
 
 
 def _note(each: InstanceView) -> Text:
     restarted = f"queued again {each.restarts}x " if each.restarts else ""
-    return Text(f"{restarted}{each.note}")
+    return Text(f"{restarted}{each.note}", overflow="ellipsis", no_wrap=True)
 
 
 def _numbers(load: Load | None, before: Load | None) -> tuple[str, ...]:

@@ -149,12 +149,16 @@ def start(order: Order, todo: Todo, arrays: int = 1) -> list[Job[Any]]:
 
 
 def room(order: Order) -> str:
-    """Return what a new job of the order has to wait for, empty when there is room."""
+    """Return what a new job of the order has to wait for, empty when there is room.
+
+    Limits are a profile's: jobs under another one, such as the step that owns a fleet, take no
+    place of this one.
+    """
     running = [
         record
         for folder, record in all_attempts(order.jobs)
-        if is_alive(record, folder)
-    ]  # fmt: skip
+        if record.cluster == order.cluster.name and is_alive(record, folder)
+    ]
     return lacks(order.cluster.limits, order.resources, running)
 
 

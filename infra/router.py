@@ -106,7 +106,8 @@ class Router:
     async def _serve(self) -> None:
         # When a client leaves, its handler is cancelled, and the engine stops working for it.
         runner = web.ServerRunner(
-            web.Server(self._answer, handler_cancellation=True), handle_signals=False
+            web.Server(self._answer, handler_cancellation=True, access_log=None),
+            handle_signals=False,
         )
         async with ClientSession(
             connector=TCPConnector(limit=0),

@@ -48,6 +48,8 @@ class Queue:
     asked_at: float
     """By the monotonic clock."""
     lines: dict[str, Line] = field(default_factory=dict)
+    told_at: float = 0.0
+    """By the clock on the wall."""
     is_away: bool = False
     """Slurm does not answer; this is what it said last."""
 
@@ -75,6 +77,7 @@ class _Watch:
             return self._queue
 
     def _ask(self, now: float) -> None:
+        told_at = time.time()
         try:
             text = run("squeue", "--me", "-r", "-h", "-t", "all", "-o", _FORMAT)
         except SlurmError as error:
@@ -86,7 +89,7 @@ class _Watch:
             if self._queue.is_away:
                 logger.info("Slurm answers again.")
             lines = [_line(each) for each in text.splitlines() if each.count("|") >= 5]
-            self._queue = Queue(now, {line.job_id: line for line in lines})
+            self._queue = Queue(now, {line.job_id: line for line in lines}, told_at)
             took = time.monotonic() - now
             self._pause = min(_AT_MOST_S, max(_EVERY_S, 10 * took, len(lines) / 500))
         self._next_at = time.monotonic() + self._pause

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import shutil
 import threading
 import time
-import uuid
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from submitit.core.utils import DelayedSubmission, FailedJobError, FailedSubmissionError
-from submitit.slurm.slurm import SlurmExecutor, SlurmJob
 
 from ccai_core.errors import ConfigError
 from infra import slurm, slurm_script
@@ -31,6 +29,7 @@ from infra.job_imports import explain_pickling
 from infra.job_process import run_with_lease
 from infra.job_record import JobRecord
 from infra.slurm_command import SlurmError, has_accounting, is_passing, setting
+from infra.slurm_executor import CleanExecutor
 from infra.slurm_refusals import refusal
 
 logger = logging.getLogger(__name__)
@@ -52,44 +51,11 @@ _NEVER_STARTS = frozenset(
      "InvalidAccount", "InvalidQOS", "AccountNotAllowed",
      "QOSNotAllowed", "JobHeldUser", "JobHeldAdmin", "DependencyNeverSatisfied"}
 )  # fmt: skip
+_NEW_FOR_S = 5.0
 _ASK_AGAIN_S = 15.0
 _GIVEN_UP_S = 90.0
 _SHORT_UNWIND_S = 10.0
 _RETRY_S = 15.0
-
-
-class _Executor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped here
-    """submitit's executor, with a clean environment for sbatch and arrays of one's own making."""
-
-    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-        # SBATCH_* of the user would outdo the profile; SLURM_* of an allocation that the driver
-        # runs in would travel into the job.
-        names = [
-            name
-            for name in sorted(os.environ)
-            if name.startswith(("SBATCH_", "SLURM_")) and name != "SLURM_CONF"
-        ]
-        unset = [word for name in names for word in ("-u", name)]
-        return ["env", *unset, "sbatch", str(submission_file_path)]
-
-    def _internal_process_submissions(self, delayed_submissions: list[DelayedSubmission]) -> Any:
-        """Submit several at once as an array; submitit's own would forget the command above."""
-        if len(delayed_submissions) == 1:
-            return super()._internal_process_submissions(delayed_submissions)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        pickles = [self.folder / f"{uuid.uuid4().hex}.pkl" for _ in delayed_submissions]
-        for delayed, path in zip(delayed_submissions, pickles, strict=True):
-            delayed.set_timeout(self.parameters["time"], self.max_num_timeout)
-            delayed.dump(path)
-        self.parameters["map_count"] = len(pickles)
-        first = self._submit_command(self._submitit_command_str)
-        jobs = [
-            SlurmJob(folder=self.folder, job_id=f"{first.job_id}_{index}")
-            for index in range(len(pickles))
-        ]
-        for job, path in zip(jobs, pickles, strict=True):
-            job.paths.move_temporary_file(path, "submitted_pickle")
-        return jobs
 
 
 class SlurmJobs:
@@ -187,6 +153,10 @@ class SlurmJobs:
         if not record.job_id or has_outcome(attempt):
             return False
         queue = slurm.queue()
+        submitted = datetime.fromisoformat(record.submitted_at).timestamp()
+        if _of(record, queue) is None and queue.told_at < submitted + _NEW_FOR_S:
+            # Perhaps the answer is older than the job.
+            queue = slurm.queue(newer_than=time.monotonic())
         line = _of(record, queue)
         return queue.is_away or (line is not None and line.word in QUEUED | RUNNING)
 
@@ -241,8 +211,8 @@ class SlurmJobs:
             time.sleep(pause)
             pause = min(2.0, pause * 1.5)
 
-    def _executor(self, call: Call, cluster: ClusterConfig, files: Path) -> _Executor:
-        executor = _Executor(files, python=slurm_script.python(cluster))
+    def _executor(self, call: Call, cluster: ClusterConfig, files: Path) -> CleanExecutor:
+        executor = CleanExecutor(files, python=slurm_script.python(cluster))
         executor.update_parameters(**slurm_script.parameters(call, cluster))
         return executor
 

@@ -116,6 +116,7 @@ def test_nothing_is_left_when_the_owner_is_killed(tmp_path: Path, how: signal.Si
     pids = [int(file.read_text()) for file in tmp_path.glob("*.pid")]
     assert len(pids) == 2
     assert not any(_lives(pid) for pid in pids)
+    assert not _with_files_in(folder)
 
 
 OWNER = textwrap.dedent(
@@ -143,6 +144,18 @@ def _lives(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def _with_files_in(folder: Path) -> list[str]:
+    """Return who has a file of the lab open, also one that is removed: such as a slurmstepd."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if str(link.readlink()).startswith(f"{folder}/"):
+                found.append(str(link))
+        except OSError:
+            continue
+    return found
 
 
 def test_a_lab_that_cannot_start_says_why_and_leaves_nothing(

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from ccai_core.errors import ConfigError
-from infra.cluster import ClusterConfig, Limits, available_clusters, load_cluster
+from infra.cluster import (
+    ClusterConfig,
+    Container,
+    FleetDefaults,
+    Limits,
+    RoleConfig,
+    available_clusters,
+    load_cluster,
+)
 
 MINE = "kind: local\nlimits:\n  max_jobs: 7\n"
 
@@ -17,8 +25,47 @@ def test_the_shipped_profile_loads_by_name() -> None:
     assert cluster.lease_seconds == 60
 
 
-def test_every_shipped_profile_is_valid() -> None:
-    assert {load_cluster(name).name for name in available_clusters()} >= {"local"}
+def test_every_shipped_profile_is_valid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CCAI_STORAGE", str(tmp_path))
+    monkeypatch.setenv("USER", "ada")
+    profiles = {name: load_cluster(name) for name in available_clusters()}
+    assert {name: each.name for name, each in profiles.items()} == {
+        name: name for name in ("local", "slurm-apptainer", "slurm-cpu", "slurm-pyxis")
+    }
+    pyxis, apptainer, cpu = (profiles[f"slurm-{name}"] for name in ("pyxis", "apptainer", "cpu"))
+    assert (pyxis.gpu_type, pyxis.gpus_per_node, pyxis.container.runtime) == ("h100", 8, "pyxis")
+    assert (apptainer.gpu_type, apptainer.gpus_per_node) == ("a100", 4)
+    assert apptainer.container.runtime == "apptainer"
+    assert apptainer.storage == Path("/scratch/ada/ccai")
+    assert cpu.fleet
+    assert (cpu.fleet.engine, cpu.fleet.instances, cpu.fleet.gpus) == ("transformers", 2, 0)
+    assert (cpu.device, cpu.container.runtime) == ("cpu", "none")
+
+
+def test_the_environment_can_say_where_storage_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CCAI_STORAGE", "/shared/mine")
+    assert load_cluster("slurm-cpu").storage == Path("/shared/mine")
+    monkeypatch.delenv("CCAI_STORAGE")
+    with pytest.raises(ConfigError, match=r"storage: .*CCAI_STORAGE is not set.*export CCAI_ST"):
+        load_cluster("slurm-cpu")
+
+
+@pytest.mark.parametrize(
+    ("storage", "expected"),
+    [("~/x", "/home/ada/x"), ("${CCAI_T}/x", "/t/x"), ("/a/$CCAI_T", "/a/t"), ("/plain", "/plain")],
+)
+def test_storage_is_written_out(
+    monkeypatch: pytest.MonkeyPatch, storage: str, expected: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("CCAI_T", "/t" if storage[0] == "$" else "t")
+    assert ClusterConfig(name="x", kind="slurm", storage=storage).storage == Path(expected)
+
+
+def test_storage_must_be_a_whole_path() -> None:
+    with pytest.raises(ValueError, match="must be a whole path"):
+        ClusterConfig(name="x", kind="slurm", storage="runs")
 
 
 def test_the_search_path_is_a_list_of_folders(
@@ -74,3 +121,14 @@ def test_a_wrong_profile_is_explained(tmp_path: Path, text: str, message: str) -
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
         load_cluster(tmp_path / "nowhere.yaml")
+
+
+def test_the_page_on_clusters_has_every_key_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text(encoding="utf-8")
+    for kind in (RoleConfig, ClusterConfig, Container, Limits, FleetDefaults):
+        for name, field in kind.model_fields.items():
+            (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+            assert f"| {field.description}" in row
+            if isinstance(field.default, str | int | float):
+                shown = field.default if isinstance(field.default, str) else f"{field.default:g}"
+                assert f"| `{shown}` |" in row

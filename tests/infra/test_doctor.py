@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from infra import doctor
-from infra.cluster import ClusterConfig, Container
+from infra.cluster import ClusterConfig, Container, FleetDefaults
 from infra.doctor_checks import bad, by_role, good, is_loopback, servers
+from infra.doctor_jobs import Consultation, _executable
 from infra.doctor_probe import ProbeReport, ProbeRequest, hub_cache, probe
 from infra.doctor_slurm import _GPUS, _minutes
 
@@ -155,6 +156,26 @@ def test_the_probe_finds_containers_and_images(
     report = _probe(tmp_path, cluster)
     assert report.container_problem == ""
     assert report.missing_images == (f"{tmp_path}/gone.sqsh",)
+
+
+def test_the_engine_s_program_is_looked_for(tmp_path: Path) -> None:
+    cluster = ClusterConfig(name="x", kind="local", fleet=FleetDefaults(executable="/nowhere/vllm"))
+    report = _probe(tmp_path, cluster, executable=_executable(cluster))
+    assert report.executable_problem == "`/nowhere/vllm` is not there, or cannot be run"
+    ours = cluster.model_copy(update={"fleet": FleetDefaults(engine="transformers")})
+    assert _probe(tmp_path, ours, executable=_executable(ours)).executable_problem == ""
+
+
+def test_a_folder_of_the_same_name_elsewhere_is_not_the_same_storage(tmp_path: Path) -> None:
+    with Consultation(ClusterConfig(name="x", kind="local"), tmp_path) as consultation:
+        (folder,) = tmp_path.iterdir()
+        good_report = _probe(folder)
+        assert consultation._storage("fleet", good_report).mark == "bad"  # its reply is not here
+        (folder / "reply").rename(folder / "reply-fleet")
+        assert consultation._storage("fleet", good_report).mark == "good"
+        other = good_report.model_copy(update={"nonce": "of another disk"})
+        assert "is another one on" in consultation._storage("fleet", other).text
+    assert not folder.exists()
 
 
 def test_equal_findings_of_several_roles_are_one_line() -> None:

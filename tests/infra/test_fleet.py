@@ -96,7 +96,7 @@ def test_it_serves_grows_mends_itself_shrinks_and_leaves_nothing(place: Path) ->
         fleet.scale(1)
         until(lambda: fleet.endpoints() == (stays,))
         until(lambda: [each.name for each in fleet.states()] == ["0"])
-        assert not psutil.pid_exists(second.pid) or not psutil.Process(second.pid).is_running()
+        assert second.pid not in {each.pid for each in processes(place)}
         with pytest.raises(ConfigError, match="at least one"):
             fleet.scale(0)
     assert processes(place) == []
