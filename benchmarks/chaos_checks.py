@@ -126,9 +126,12 @@ def _check_jobs(folder: Path, verdict: Verdict) -> None:
 
 
 def _check_steps(folder: Path, verdict: Verdict) -> None:
-    """No copy of the counting job worked after a newer one had begun to."""
+    """No copy of the counting job worked after a newer one had begun to, and none went back."""
     file = folder / "steps"
     lines = file.read_text().splitlines() if file.exists() else []
     copies = [tuple(map(int, line.split()[:2])) for line in lines]
     if copies != sorted(copies):
         verdict.duplicated.append(f"two copies counted at once: {lines}")
+    reached = [int(line.split()[2]) for line in lines]
+    if reached != sorted(reached):
+        verdict.lost.append(f"steps that were counted already: {lines}")

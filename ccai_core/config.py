@@ -77,7 +77,7 @@ def explain(error: ValidationError, kind: type[BaseModel], where: str) -> str:
             lines.append(f"{where}: unknown key {key!r}.{did_you_mean(location[-1], valid)}")
         else:
             shown = "" if problem["type"] == "missing" else f" (got {problem['input']!r:.80})"
-            lines.append(f"{where}: {key}: {problem['msg']}{shown}.")
+            lines.append(f"{where}: {key}: {problem['msg'].removeprefix('Value error, ')}{shown}.")
     return "\n".join(lines)
 
 

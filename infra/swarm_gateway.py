@@ -30,7 +30,8 @@ from infra.swarm_generate import Generate, RefusedError, read_generate
 
 logger = logging.getLogger(__name__)
 
-_OPEN, _ASKED = "swarm.open", "swarm.asked"
+_OPEN = web.RequestKey("open", bool)
+_ASKED = web.RequestKey("asked", Generate)
 _GENERATES = frozenset({"/", "/generate"})
 _LOOK_S = 0.05
 _SAID = 500
@@ -123,7 +124,7 @@ class Gateway(Router):
         return await super()._route(request, body)
 
     async def _relay(self, request: web.BaseRequest, got: ClientResponse) -> web.StreamResponse:
-        asked: Generate | None = request.get(_ASKED)
+        asked = request.get(_ASKED)
         if asked is None or got.status != 200:
             return await super()._relay(request, got)
         # One that breaks off meanwhile raises, and another instance is asked.

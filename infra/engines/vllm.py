@@ -29,6 +29,12 @@ class VLLM(Engine):
         words += ["--enable-prefix-caching", f"--max-num-seqs={spec.max_parallel}"]
         # A model's generation_config.json must not add a top-k or a penalty that nobody asked for.
         words.append("--generation-config=vllm")
+        if spec.device == "cpu":
+            # 0.32.0 dies of a seeded request whose prompt is read in pieces ("CPU Generator does
+            # not use offset"). Unchunked, a step must have room for the longest prompt.
+            words.append("--no-enable-chunked-prefill")
+            if spec.max_length is not None:
+                words.append(f"--max-num-batched-tokens={max(spec.max_length, 4096)}")
         if spec.gpus > 1:
             words.append(f"--tensor-parallel-size={spec.gpus}")
         if spec.max_length is not None:

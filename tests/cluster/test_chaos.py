@@ -74,11 +74,14 @@ def test_what_is_lost_is_seen(whole: Path) -> None:
     results = json.loads((whole / "results.json").read_text())
     results["answers"][0] = "another"
     (whole / "results.json").write_text(json.dumps(results))
+    with (whole / "steps").open("a") as steps:
+        steps.write("3 0 2\n")
     verdict = check(whole, CALLS + 1)
     assert [each.partition(":")[0].partition(" ->")[0] for each in verdict.lost] == [
         "answers",
         f"Question {CALLS}: what is the answer?".partition(":")[0],
         "job weigh.3",
+        "steps that were counted already",
     ]
 
 

@@ -93,8 +93,16 @@ def test_vllm_is_started_by_its_program_or_by_its_module() -> None:
         "/v/bin/python", "-m", "vllm.entrypoints.openai.api_server", "--model=org/model",
     ]  # fmt: skip
     assert "--enable-prefix-caching" in module
+    # Or a model's generation_config.json adds a top-k that nobody asked for.
+    assert "--generation-config=vllm" in module
     shared = engine("vllm").environment(make("vllm", device="cpu", cpus=2), KEY)
     assert (shared["OMP_NUM_THREADS"], shared["VLLM_CPU_OMP_THREADS_BIND"]) == ("2", "nobind")
+
+
+def test_vllm_on_cpus_reads_no_prompt_in_pieces() -> None:
+    on_cpus = words("vllm", device="cpu", max_length=2048)
+    assert {"--no-enable-chunked-prefill", "--max-num-batched-tokens=4096"} <= set(on_cpus)
+    assert "--no-enable-chunked-prefill" not in words("vllm", device="cuda")
 
 
 def test_our_own_server_gets_the_revision_with_the_name_of_the_model(tmp_path: Any) -> None:

@@ -14,7 +14,9 @@ from infra.swarm import FleetConfig, Swarm
 from tests.engines.programs import program
 
 MODEL = "some/model"
-PORT = "from socket import socket; s = socket(); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])"
+PORT = (
+    "from socket import socket; s = socket(); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])"
+)
 
 # As llm-swarm's own: what it asks of Slurm, an own port, the address into the hosts file, a server.
 TEMPLATE = """\

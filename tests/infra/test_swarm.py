@@ -24,6 +24,7 @@ from ccai_core.errors import ConfigError, FleetError
 from infra.processes import end_processes, job_processes
 from infra.swarm import FleetConfig, Swarm
 from infra.swarm_config import set_up
+from tests.engines.programs import program
 from tests.infra.swarms import MODEL, base, chat, config, profile, template, until
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +64,9 @@ def test_what_we_use_of_llm_swarm_is_there_and_as_we_take_it() -> None:
 
 def test_its_configuration_comes_from_command_lines_as_before() -> None:
     words = ["--instances", "3", "--model", "m", "--inference_engine", "vllm", "--max_length", "64"]
-    (parsed,) = HfArgumentParser(FleetConfig).parse_args_into_dataclasses([*words, "--options", "x"])
+    (parsed,) = HfArgumentParser(FleetConfig).parse_args_into_dataclasses(
+        [*words, "--options", "x"]
+    )
     assert (parsed.instances, parsed.model, parsed.max_length) == (3, "m", 64)
     assert parsed.options == ["x"]
     assert tyro.cli(FleetConfig, args=words).inference_engine == "vllm"
@@ -111,19 +114,37 @@ def run_script(place: Path, script: str, **environment: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize("with_template", [False, True])
-def test_llm_swarms_own_example_runs_with_one_import_changed(
-    place: Path, with_template: bool
-) -> None:
+def test_llm_swarms_own_example_runs_with_one_import_changed(place: Path) -> None:
     made = Path(template(place))
-    if with_template:
-        (place / "templates").mkdir()
-        made.rename(place / "templates" / "tgi_h100.template.slurm")
+    (place / "templates").mkdir()
+    made.rename(place / "templates" / "tgi_h100.template.slurm")
     # A key of the user's own, which the hub's client sends along, is no hindrance.
     answers = run_script(place, TGI_SCRIPT, CCAI_CLUSTER=profile(place), HF_TOKEN="hf_own")
     assert len(answers) == 3
     assert all(each.startswith("answer: kindness") for each in answers)
     assert not (place / "slurm").exists(), "llm-swarm's code has run"
+
+
+VLLM_SCRIPT = """
+import asyncio, aiohttp
+from infra.swarm import FleetConfig as LLMSwarmConfig, Swarm as LLMSwarm
+
+asked = LLMSwarmConfig(inference_engine="vllm", model="some/model", gpus=0,
+                       slurm_template_path="templates/vllm_h100.template.slurm")
+with LLMSwarm(asked) as llm_swarm:
+    async def main():
+        async with aiohttp.ClientSession() as session:
+            body = {"prompt": "Once", "max_tokens": 3}
+            async with session.post(llm_swarm.endpoint, json=body) as response:
+                print((await response.json())["text"][0][len("Once"):])
+
+    asyncio.run(main())
+"""
+
+
+def test_a_script_for_vllm_gets_what_its_old_server_gave(place: Path) -> None:
+    program(place, "vllm")
+    assert run_script(place, VLLM_SCRIPT, CCAI_CLUSTER=profile(place)) == [" a kind word"]
 
 
 def test_a_swarm_has_all_that_scripts_read(place: Path) -> None:
