@@ -79,7 +79,7 @@ class Gateway(Router):
     async def _route(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
         if not request.get(_OPEN):
             return await super()._route(request, body)
-        last_try = False
+        broke = False
         while True:
             try:
                 ready = await self._enter()
@@ -91,12 +91,14 @@ class Gateway(Router):
                 return refuse(422, str(refusal), close=False)
             finally:
                 self._at_work -= 1
-            # 503: nobody has taken it. 502: it may be what engines die of; so it gets two in all,
-            # the second even where that one has to come up first.
-            waits = answer.status == 503 or (answer.status == 502 and len(ready) == 1)
-            if answer.prepared or not waits or last_try:
+            if answer.prepared or answer.status not in (502, 503):
                 return answer
-            last_try = answer.status == 502
+            # 503: nobody has taken it. 502: it may be what engines die of, so not all may get it;
+            # but one other, even where that one has to come up first.
+            if answer.status == 502:
+                if broke or len(ready) > 1:
+                    return answer
+                broke = True
             await asyncio.sleep(_LOOK_S)
 
     async def _enter(self) -> list[Endpoint]:

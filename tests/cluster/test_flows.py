@@ -45,6 +45,17 @@ def job_records(workspace: Path) -> dict[str, dict[str, Any]]:
     return {file.parent.name: json.loads(file.read_text()) for file in files}
 
 
+def set_newest_run(api: str, state: str) -> None:
+    """Do what the Prefect UI does when somebody cancels a flow run."""
+    import httpx
+
+    (run,) = httpx.post(
+        f"{api}/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 1}
+    ).json()
+    asked = {"state": {"type": state, "name": state.capitalize(), "message": "by a test"}}
+    httpx.post(f"{api}/flow_runs/{run['id']}/set_state", json=asked).raise_for_status()
+
+
 def flow_log(api: str) -> str:
     """Return what the flow runs have logged to Prefect."""
     import httpx
@@ -89,3 +100,25 @@ def test_the_whole_proof_of_concept(
     assert (
         on_lab.run("sacct", "-nX", "-j", training["job_id"], "-o", "state").strip() == "COMPLETED"
     )
+
+
+@pytest.mark.slow
+def test_cancelling_the_flow_run_cancels_its_fleet_on_slurm(
+    on_lab: SlurmLab, settings: dict[str, Any], tmp_path: Path, api: str
+) -> None:
+    known = set(settings) - {"training", "evaluation"}
+    values = {key: settings[key] for key in known} | {"max_pairs": 5000}
+    first = Command("preference_data", values, tmp_path / "1", api)
+    journal = tmp_path / "ws" / "journal" / "calls.jsonl"
+    on_lab.wait_until(
+        lambda: journal.exists() and journal.stat().st_size > 20_000, "some calls", 180
+    )
+    assert len(on_lab.jobs()) == 2
+    set_newest_run(api, "CANCELLING")
+    assert first.ended(90) == 130, first.said()
+    on_lab.wait_for_no_jobs(30)
+    # Nothing that was made is lost: the same command goes on from there.
+    made = journal.read_bytes()
+    settings["max_pairs"] = 12
+    run("preference_data", settings, tmp_path / "2", api)
+    assert journal.read_bytes().startswith(made)

@@ -72,6 +72,8 @@ class Server:
             return web.json_response({"object": "list", "data": [{"id": self.model}]})
         if path == "/v1/chat/completions" and not self.said.standin_no_chat:
             return await self.chat(request, await request.json())
+        if path == "/v1/completions":
+            return self.completion(await request.json())
         if path == "/v1/echo":
             return web.Response(body=await request.read(), headers={"X-Engine": "standin"})
         return web.json_response({"detail": "Not Found"}, status=404)
@@ -79,6 +81,15 @@ class Server:
     def has_key(self, request: web.Request) -> bool:
         expected = f"Bearer {os.environ['VLLM_API_KEY']}"
         return hmac.compare_digest(request.headers.get("Authorization", ""), expected)
+
+    def completion(self, asked: dict[str, Any]) -> web.Response:
+        if asked["model"] != self.model:
+            return web.json_response({"error": {"message": "no such model"}}, status=404)
+        count = asked["max_tokens"]
+        text = "".join(f" {WORDS[n % len(WORDS)]}" for n in range(count))
+        choice = {"index": 0, "text": text, "finish_reason": "length"}
+        usage = {"prompt_tokens": 3, "completion_tokens": count, "total_tokens": count + 3}
+        return web.json_response({"model": self.model, "choices": [choice], "usage": usage})
 
     async def chat(self, request: web.Request, asked: dict[str, Any]) -> web.StreamResponse:
         """Write `max_tokens` words, one each `seconds` (of ours), all at once or streamed."""

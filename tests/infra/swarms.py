@@ -1,4 +1,4 @@
-"""What the tests of swarms share: a profile, a stand-in engine, a template, ways to ask and wait."""
+"""What the tests of swarms share: a profile, a stand-in engine, a template, a way to ask."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from infra.swarm import FleetConfig, Swarm
 from tests.engines.programs import program
 
 MODEL = "some/model"
-PORT = (
-    "from socket import socket; s = socket(); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])"
-)
+PORT = "import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])"
 
 # As llm-swarm's own: what it asks of Slurm, an own port, the address into the hosts file, a server.
 TEMPLATE = """\

@@ -196,10 +196,13 @@ def test_a_request_survives_its_only_instance_but_not_two() -> None:
                 await asyncio.sleep(0.2)
                 ready[:] = [second.endpoint]
                 assert (await asks).json() == {"generated_text": "echo x"}
-        async with ModelServer("a", fault=dies) as first, ModelServer("b", fault=dies) as second:
-            async with opened([first.endpoint, second.endpoint]) as (_, client):
-                answer = await client.post("/generate", json={"inputs": "poison"})
-                assert answer.status_code == 502
+        async with (
+            ModelServer("a", fault=dies) as first,
+            ModelServer("b", fault=dies) as second,
+            opened([first.endpoint, second.endpoint]) as (_, client),
+        ):
+            answer = await client.post("/generate", json={"inputs": "poison"})
+            assert answer.status_code == 502
 
     run(main)
 
