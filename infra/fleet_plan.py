@@ -222,6 +222,13 @@ class FleetFiles:
             (self.folder / "endpoints" / f"{instance}.json").unlink()
 
 
+def fleet_states(fleets: Path) -> list[FleetState]:
+    """Return how the fleets in a folder are, the one whose driver spoke last at the end."""
+    said = sorted(fleets.glob("*/state.json"), key=lambda file: file.stat().st_mtime)
+    states = [FleetFiles(file.parent).state() for file in said]
+    return [state for state in states if state is not None]
+
+
 def this_driver(wanted: int, instances: tuple[InstanceView, ...] = ()) -> FleetState:
     """Return a state signed by this process."""
     return FleetState(

@@ -33,12 +33,13 @@ def evaluate_models(
         with site.tracking.run("evaluation", parent=site.run, tags={"stage": "evaluation"}) as run:
             run.params(inputs)
 
-            def follow() -> None:
-                at = read_progress(artifact / "progress.json")
-                if at:
-                    progress.update(int(at["done"]), int(at["total"]), str(at["stage"]))
-
             place = asking(site, "evaluate")
+
+            def follow() -> None:
+                at = read_progress(artifact / "progress.json") or {}
+                done, total = int(at.get("done", 0)), int(at.get("total", 1))
+                progress.update(done, total, str(at.get("stage", "")), place.lacks())
+
             journal = site.workspace.journal / "evaluation.jsonl"
             result = make(
                 site,

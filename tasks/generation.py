@@ -43,13 +43,16 @@ def generate_preferences(site: Site, request: PairRequest) -> Pairs:
         with site.tracking.run("generation", parent=site.run, tags={"stage": "generation"}) as run:
             run.params(inputs)
 
+            place = asking(site, "driver")
+
             def follow() -> None:
                 at = read_progress(artifact / "progress.json")
                 if at:
                     detail = f"{at['calls']} calls, {at['calls_per_second']} calls/s"
-                    progress.update(int(at["done"]), int(at["total"]), detail)
+                    progress.update(int(at["done"]), int(at["total"]), detail, place.lacks())
+                else:
+                    progress.update(0, request.max_pairs, place.lacks())
 
-            place = asking(site, "driver")
             journal = site.workspace.journal / "calls.jsonl"
             funnel = make(
                 site,

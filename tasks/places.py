@@ -6,10 +6,13 @@ make(..., (request, artifact.folder, journal, place.engines), place=place)
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 from ccai_core.engines import LocalEngines, OpenEngine
 from infra.cluster import ClusterConfig, Role
+from infra.fleet_plan import fleet_states
 from infra.job_record import Resources
 from tasks.fleet_engines import FleetEngines
 from tasks.site import Site
@@ -27,6 +30,17 @@ class Place:
     resources: Resources
     engines: OpenEngine
     unwind_seconds: float = 10.0
+    fleets: Path | None = None
+    """Where the step's fleets say how they are."""
+
+    def lacks(self) -> str:
+        """Return what the step's fleet still waits for, e.g. "fleet: 1 ready, 3 queued"."""
+        states = fleet_states(self.fleets) if self.fleets else []
+        running = [state for state in states if not state.ended]
+        if not running or all(view.state == "ready" for view in running[-1].instances):
+            return ""
+        counts = Counter(view.state for view in running[-1].instances)
+        return "fleet: " + ", ".join(f"{number} {state}" for state, number in counts.items())
 
 
 def computing(site: Site, role: Role) -> Place:
@@ -56,6 +70,7 @@ def asking(site: Site, role: Role) -> Place:
             site.cluster, site.workspace.fleets, site.workspace.jobs, owner=site.owner
         ),
         unwind_seconds=_FLEET_UNWIND_S,
+        fleets=site.workspace.fleets,
     )
 
 

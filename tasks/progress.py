@@ -29,9 +29,10 @@ class Progress:
         self._last: tuple[int, int, str] | None = None
         self._total = 1
 
-    def update(self, done: int, total: int, detail: str = "") -> None:
-        """Say how far the step is."""
+    def update(self, done: int, total: int, *details: str) -> None:
+        """Say how far the step is, and what else is worth knowing."""
         self._total = total
+        detail = ", ".join(filter(None, details))
         self._site.show(self._step, done, total, detail, False)
         if (done, total, detail) == self._last or time.monotonic() < self._next:
             return
