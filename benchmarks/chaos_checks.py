@@ -16,10 +16,12 @@ import psutil
 from submitit.core.utils import pickle_load
 
 from benchmarks.chaos_engine import answer_to
+from benchmarks.chaos_events import PREEMPTOR
 from benchmarks.chaos_work import ITEMS, MODEL, STEPS, questions, weight
 from ccai_core.journal_lines import read_lines
 from ccai_core.types import Completion
-from infra.job_files import Outcome
+from infra.job_files import Outcome, announced
+from infra.processes import COOKIE
 from tests.cluster.lab_guard import lab_processes
 from tests.cluster.slurm_lab import SlurmLab
 
@@ -75,6 +77,20 @@ def left_processes(lab: SlurmLab) -> list[str]:
     return found
 
 
+def orphans(lab: SlurmLab, folder: Path) -> list[str]:
+    """Return the jobs and processes of a round while it is going on."""
+    names = lab.run("squeue", "-h", "-r", "-o", "%i %j").splitlines()
+    found = [f"job {each}" for each in names if not each.endswith(f" {PREEMPTOR}")]
+    for process in psutil.process_iter():
+        try:
+            words = [*process.cmdline(), process.environ().get(COOKIE, "")]
+            if any(word.startswith(str(folder)) for word in words):
+                found.append(f"{process.pid} {' '.join(process.cmdline())}"[:200])
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
 def _check_results(folder: Path, calls: int, verdict: Verdict) -> None:
     file = folder / "results.json"
     if not file.exists():
@@ -119,10 +135,9 @@ def _check_jobs(folder: Path, verdict: Verdict) -> None:
         elif len(values) > 1:
             verdict.duplicated.append(f"job {key}: {len(values)} results")
     for home in (folder / "jobs").glob("*/"):
-        attempts = len(list(home.glob("attempt-*")))
-        runs = [len(list(each.glob("run-*"))) for each in home.glob("attempt-*")]
-        verdict.attempts += max(0, attempts - 1)
-        verdict.restarts += sum(max(0, each - 1) for each in runs)
+        attempts = list(home.glob("attempt-*"))
+        verdict.attempts += max(0, len(attempts) - 1)
+        verdict.restarts += sum(announced(each) or 0 for each in attempts)
 
 
 def _check_steps(folder: Path, verdict: Verdict) -> None:

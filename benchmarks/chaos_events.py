@@ -9,6 +9,7 @@ later. Some come in two parts: what was stopped is started again after a while.
 
 from __future__ import annotations
 
+import functools
 import random
 import signal
 from collections.abc import Callable
@@ -24,6 +25,9 @@ from tests.cluster.slurm_lab import SlurmLab
 T = TypeVar("T")
 
 EARLIEST_S, LATEST_S = 2.0, 28.0
+ORPHANS_S = 90.0
+"""Nothing may be left this long after the driver."""
+
 PREEMPTOR = "preemptor"
 
 
@@ -38,7 +42,8 @@ class Scene:
     lab: SlurmLab
     folder: Path
     kill_driver: Callable[[], None]
-    start_driver: Callable[[], None]
+    come_back: Callable[[float], None]
+    """Starts the driver again, told how long it was away."""
 
     def jobs(self) -> list[tuple[str, str, str]]:
         """Return id, name and node of the running jobs of the round."""
@@ -73,7 +78,7 @@ def kill_driver(event: Event, scene: Scene) -> Callable[[], None]:
     """Kill -9; the same command again while its jobs live, or after they have given up."""
     scene.kill_driver()
     event.hit = f"back after {event.lasts:.0f} s"
-    return scene.start_driver
+    return functools.partial(scene.come_back, event.lasts)
 
 
 def scancel_instance(event: Event, scene: Scene) -> None:
@@ -126,7 +131,7 @@ def stop_slurmctld(event: Event, scene: Scene) -> Callable[[], None]:
 def preempt(event: Event, scene: Scene) -> None:
     """Let a job of higher priority take whole nodes away."""
     _pick(event, scene.jobs())
-    nodes = event.dice.randint(1, 4)
+    nodes = event.dice.randint(2, 4)
     scene.lab.run(
         "sbatch", "-p", "high", f"-N{nodes}", "--exclusive", "-t2", "-o", "/dev/null",
         "-J", PREEMPTOR, "--wrap", f"sleep {event.lasts:.0f}",
@@ -167,12 +172,12 @@ def _lasts(dice: random.Random, kind: str) -> float:
     # A driver is back while its jobs still wait for it, or after they have given up; a slurmd
     # before Slurm misses it (SlurmdTimeout), or after it has started the jobs elsewhere.
     short, long = {
-        "kill-driver": ((1, 10), (40, 60)),
+        "kill-driver": ((1, 10), (ORPHANS_S, ORPHANS_S)),
         "kill-slurmd": ((3, 12), (45, 60)),
         "stop-slurmctld": ((2, 8), (8, 25)),
         "preempt": ((5, 10), (10, 20)),
     }.get(kind, ((0, 0), (0, 0)))
-    return dice.uniform(*(long if dice.random() < 0.3 else short))
+    return dice.uniform(*(long if dice.random() < 0.4 else short))
 
 
 def _pick(event: Event, victims: list[T]) -> T:

@@ -59,8 +59,7 @@ def _ask(cluster: ClusterConfig, step: Step) -> _Ask:
         times = f"{count} fleets in turn, each" if count > 1 else "a fleet of"
         what = f"{step}: {times} {fleet.instances} x {fleet.engine}, {fleet.gpus} GPUs each"
         return _Ask(f"{what}{_limit(minutes)}", _hours(count * gpus, minutes))
-    role = cluster.for_role(_ROLES[step])
-    gpus = 1 if role.gpus_per_node else 0
+    role, gpus = cluster.for_role(_ROLES[step]), cluster.gpus_of_model(_ROLES[step])
     return _Ask(f"{step}: 1 job, {gpus} GPUs{_limit(role.minutes)}", _hours(gpus, role.minutes))
 
 

@@ -136,7 +136,7 @@ class Client:
         try:
             values, _ = await self._call(
                 lambda connection: connection.prompt_logprobs(token_ids),
-                self._config.timeout(1),
+                self._config.timeout(len(token_ids)),
                 len,
                 affinity,
             )

@@ -189,8 +189,8 @@ class Pool:
             self._join_and_leave(now)
         if any(each.is_usable for each in self._servers.values()):
             self._unusable_since = now
-        elif now - self._unusable_since > self._config.wait_seconds:
-            self._queue.fail(self._nobody(), since=now - self._config.wait_seconds)
+        elif now - self._unusable_since > self._patience:
+            self._queue.fail(self._nobody(), since=now - self._patience)
 
     def _join_and_leave(self, now: float) -> None:
         for endpoint in self._known:
@@ -239,10 +239,16 @@ class Pool:
         if self._queue or any(each.calls or each.left_at for each in self._servers.values()):
             self._arm(now)
 
+    @property
+    def _patience(self) -> float:
+        """How long there may be nobody that answers: one that queues is none that is ill."""
+        absent = self._config.absent_seconds
+        return self._config.wait_seconds if self._known or absent is None else absent
+
     def _nobody(self) -> FleetError:
         states = "; ".join(each.describe() for each in self._servers.values())
         return FleetError(
-            f"The fleet cannot answer: for {self._config.wait_seconds:.0f} s there was no endpoint "
+            f"The fleet cannot answer: for {self._patience:.0f} s there was no endpoint "
             f"that does ({states or 'none is registered'}). See the logs of its instances, or "
             "`python -m infra.fleet status`."
         )

@@ -32,6 +32,9 @@ class ClientConfig(Config):
     wait_seconds: float = Field(
         900.0, gt=0, description="Longest wait while no endpoint at all can answer."
     )
+    absent_seconds: float | None = Field(
+        None, gt=0, description="Longest wait while there is none at all; none: wait_seconds."
+    )
     refresh_seconds: float = Field(
         1.0, gt=0, description="How often, at the least, the fleet is asked for its endpoints."
     )

@@ -187,6 +187,13 @@ class ClusterConfig(RoleConfig):
             said["sbatch"] = {**self.sbatch, **own.sbatch}
         return self.model_copy(update=said)
 
+    def gpus_of_model(self, role: Role) -> int:
+        """Return the GPUs to ask for where a job of `role` runs a model in its own process."""
+        if self.device not in {"auto", "cuda"}:
+            return 0
+        # Here "auto" takes what there is; a scheduler has to be told.
+        return 1 if self.kind == "local" or self.for_role(role).gpus_per_node else 0
+
     def beside_driver(self) -> ClusterConfig:
         """Return a profile for work that only asks others: a process on the driver's machine."""
         return ClusterConfig(

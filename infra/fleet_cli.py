@@ -149,9 +149,10 @@ def curl(url: str, key: Path, model: str) -> str:
         "messages": [{"role": "user", "content": "Say hello."}],
         "max_tokens": 16,
     }
+    # By way of a pipe: everybody on the machine can read the words of a command that runs.
     return (
-        f"curl {url}/v1/chat/completions \\\n"
-        f'  -H "Authorization: Bearer $(cat {shlex.quote(str(key))})" \\\n'
+        f"printf 'Authorization: Bearer %s' \"$(cat {shlex.quote(str(key))})\" | \\\n"
+        f"curl {url}/v1/chat/completions -H @- \\\n"
         f"  -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
     )
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout
 
 from infra.endpoint import Endpoint
-from infra.proxy import COUNTS
+from infra.proxy import COUNTS, DRAIN
 
 logger = logging.getLogger(__name__)
 
@@ -91,11 +91,34 @@ class Health:
         self._looks[endpoint] = replace(now, misses=misses)
 
 
+def ask_to_end(endpoints: Iterable[Endpoint], key: str) -> set[Endpoint]:
+    """Ask instances to end in order; return those that will."""
+    return asyncio.run(_ask_to_end(tuple(endpoints), key))
+
+
+async def _ask_to_end(endpoints: tuple[Endpoint, ...], key: str) -> set[Endpoint]:
+    async with _session(key) as session:
+        heard = await asyncio.gather(*(_hears(session, each) for each in endpoints))
+    return {each for each, hears in zip(endpoints, heard, strict=True) if hears}
+
+
+async def _hears(session: ClientSession, endpoint: Endpoint) -> bool:
+    try:
+        async with session.post(f"{endpoint.url}{DRAIN}", allow_redirects=False) as answer:
+            return answer.status == 200
+    except (ClientError, TimeoutError, OSError):
+        return False
+
+
+def _session(key: str) -> ClientSession:
+    return ClientSession(
+        timeout=ClientTimeout(total=_TIMEOUT_S), headers={"Authorization": f"Bearer {key}"}
+    )
+
+
 async def look(endpoints: tuple[Endpoint, ...], key: str) -> dict[Endpoint, _Look]:
     """Look at all of them once."""
-    headers = {"Authorization": f"Bearer {key}"}
-    limit = ClientTimeout(total=_TIMEOUT_S)
-    async with ClientSession(timeout=limit, headers=headers) as session:
+    async with _session(key) as session:
         looks = await asyncio.gather(*(_look_at(session, each) for each in endpoints))
     return dict(zip(endpoints, looks, strict=True))
 

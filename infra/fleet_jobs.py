@@ -9,13 +9,18 @@ of their own. What a submission came to is left at the member, and the driver's 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from ccai_core.errors import CCAIError
 from infra.cluster import ClusterConfig
+from infra.endpoint import Endpoint, read_key
+from infra.engines import engine
+from infra.fleet_health import ask_to_end
 from infra.fleet_member import Member
 from infra.fleet_plan import FleetFiles, FleetPlan
 from infra.instance import InstanceSpec, serve_instance
@@ -33,6 +38,7 @@ DRAIN_S = 10.0
 UNWIND_S = 25.0
 
 _SUBMISSION_S = 30.0
+_LOOK_S = 0.5
 # An engine that crashes is up again sooner than a job that queues; one that always crashes is
 # replaced as a whole.
 _MAX_RESTARTS = 3
@@ -47,7 +53,13 @@ class FleetJobs:
     def __init__(
         self, plan: FleetPlan, cluster: ClusterConfig, files: FleetFiles, folder: Path, owner: str
     ) -> None:
-        """Prepare to submit instances of `plan`; `folder` keeps the jobs' records."""
+        """Prepare to submit instances of `plan`; `folder` keeps the jobs' records.
+
+        Raises:
+            ConfigError: the engine cannot do what the plan asks of it.
+        """
+        # What the engine cannot do is refused here, not by each instance after its wait in a queue.
+        engine(plan.serve.engine).command(plan.serve, port=1)
         seconds = min(cluster.lease_seconds, LEASE_S)
         self._plan, self._files, self._folder = plan, files, folder.expanduser().resolve()
         self._cluster = cluster.model_copy(update={"lease_seconds": seconds})
@@ -90,9 +102,26 @@ class FleetJobs:
 
     def cancel_soon(self, members: Sequence[Member]) -> None:
         """Let these drain and end."""
-        jobs = _jobs(members)
-        if jobs:
-            threading.Thread(target=_end, args=(jobs,), name="fleet endings", daemon=True).start()
+        leaving = [(each.job, each.endpoint) for each in members if each.job is not None]
+        if leaving:
+            threading.Thread(
+                target=self._let_go, args=(leaving,), name="fleet endings", daemon=True
+            ).start()
+
+    def _let_go(self, leaving: Sequence[tuple[Job[str], Endpoint | None]]) -> None:
+        """End jobs; those that serve are asked first, and have time for what they are at.
+
+        The signal that a cancelled job gets reaches the engine too, and would cut its calls.
+        """
+        serving = [endpoint for _, endpoint in leaving if endpoint is not None]
+        hearing = ask_to_end(serving, read_key(self._files.folder)) if serving else set()
+        draining = [job for job, endpoint in leaving if endpoint in hearing]
+        _end([job for job, endpoint in leaving if endpoint not in hearing])
+        until = time.monotonic() + UNWIND_S
+        with contextlib.suppress(CCAIError):
+            while time.monotonic() < until and any(job.state() == "running" for job in draining):
+                time.sleep(_LOOK_S)
+        _end(draining)
 
     def conclude_soon(self, member: Member) -> None:
         """Find out how a job that is over has ended, and clear away what is left of it.

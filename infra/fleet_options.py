@@ -98,8 +98,9 @@ def make_plan(asked: Up, cluster: ClusterConfig) -> FleetPlan:
     same = name == defaults.engine
     serve = {
         "engine": name,
-        "model": asked.model,
-        "served_name": asked.served_name,
+        # A folder by its whole path: a container does not start where the command did.
+        "model": str(Path(asked.model).resolve()) if Path(asked.model).is_dir() else asked.model,
+        "served_name": asked.served_name or asked.model,
         "revision": asked.revision,
         "dtype": asked.dtype,
         "device": cluster.device,

@@ -1,8 +1,8 @@
 """One instance of a fleet: an engine, kept running, behind a proxy that wants the fleet's key.
 
 It chooses its port by binding it, waits until its engine is ready, and registers itself in the
-fleet's folder. Asked to end (SIGTERM, SIGUSR1, SIGUSR2), it takes itself back, lets the calls in
-flight end, and returns.
+fleet's folder. Asked to end (by its proxy's `DRAIN`, or SIGTERM, SIGUSR1, SIGUSR2), it takes itself
+back, lets the calls in flight end, and returns.
 
     submit(serve_instance, InstanceSpec(fleet=folder, name="0", serve=spec), resources=..., ...)
 """
@@ -131,7 +131,7 @@ class _Instance:
         self.spec = spec
         self._asked = asked_to_end
         self._key = read_key(spec.fleet)
-        self._proxy = Proxy(self._key)
+        self._proxy = Proxy(self._key, on_drain=asked_to_end.set)
         # The engine's key is another one than the fleet's: whoever gets hold of it has no more
         # than what this machine's loopback offers anyway.
         self._inner_key = secrets.token_urlsafe(32)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import pickle
+import stat
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -137,7 +138,9 @@ class Job(Generic[T]):
         if self._was_cancelled() or sight.word.startswith("CANCELLED"):
             return "cancelled"
         if time.monotonic() - self._gone_at < self._backend.settle_seconds:
-            list(self._folder.iterdir())  # lets a network file system look at its server again
+            # A network file system remembers for up to a minute that a file is not there; to set
+            # the folder's mode, as it is, makes it look at its server again.
+            self._folder.chmod(stat.S_IMODE(self._folder.stat().st_mode))
             return "running"
         return "lost" if sight.word in {"", "COMPLETED"} else "failed"
 

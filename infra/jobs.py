@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 from infra.cluster import ClusterConfig, Role
 from infra.job import Job, JobState, JobStatus, cancel_all
 from infra.job_imports import check_function
-from infra.job_limits import used_hours
+from infra.job_limits import lacks, used_hours
 from infra.job_record import Resources, key_folder, read_record, submit_lock
 from infra.job_start import Order, attach, is_alive, render_order, room, start
 from infra.lease import Lease
@@ -125,18 +125,27 @@ def submit_map(
     order.check(key)
     if cluster.kind == "local":
         return _one_by_one(fn, items, order, key)
+    # Refuses what the limits never let in; how many run at a time is the array's own affair.
+    lacks(order.cluster.limits, resources, running=())
     homes = [key_folder(folder, f"{key}.{index}") for index in range(len(items))]
     for home in homes:
         home.mkdir(parents=True, exist_ok=True)
-    with submit_lock(jobs):
-        known = attach(homes, order)
-        new = [(home, (item,)) for home, item in zip(homes, items, strict=True) if not known[home]]
-        made: dict[Path, Job[T]] = {home: job for home, job in known.items() if job}
-        size = int(setting("MaxArraySize", "1001"))
-        chunks = [new[at : at + size] for at in range(0, len(new), size)]
-        for chunk in chunks:
-            started = start(order, chunk, arrays=len(chunks))
-            made.update(zip((home for home, _ in chunk), started, strict=True))
+    made: dict[Path, Job[T]] = {}
+    try:
+        with submit_lock(jobs):
+            known = attach(homes, order)
+            made.update({home: job for home, job in known.items() if job})
+            new = [(home, (item,)) for home, item in zip(homes, items, strict=True)]
+            new = [each for each in new if each[0] not in made]
+            size = int(setting("MaxArraySize", "1001"))
+            chunks = [new[at : at + size] for at in range(0, len(new), size)]
+            for chunk in chunks:
+                started = start(order, chunk, arrays=len(chunks))
+                made.update(zip((home for home, _ in chunk), started, strict=True))
+    except BaseException:
+        # Nobody would wait for these, and their leases would keep them going.
+        cancel_all(list(made.values()))
+        raise
     return [made[home] for home in homes]
 
 

@@ -12,6 +12,7 @@ any other death.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -175,7 +176,10 @@ def _watch(
 def _modified(path: Path, last: int | None) -> int | None:
     """Return the file's time; `last` where the file system cannot say: that is no renewal."""
     try:
-        return path.stat().st_mtime_ns
+        # Opened, not only looked at: a network file system then asks its server for the time,
+        # which it may otherwise remember for longer than a lease lasts.
+        with path.open("rb") as file:
+            return os.fstat(file.fileno()).st_mtime_ns
     except FileNotFoundError:
         return None
     except OSError:

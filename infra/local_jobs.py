@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from infra.backends import Call, Sighting
 from infra.cluster import ClusterConfig
 from infra.job_imports import explain_pickling, import_root
 from infra.job_process import run_with_lease
-from infra.job_record import JobRecord, Resources
+from infra.job_record import JobRecord
 from infra.processes import COOKIE, command_line, end_processes, job_processes
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class LocalJobs:
         Raises:
             ConfigError: an argument cannot be pickled.
         """
-        return [self._start(call, files) for call in calls]
+        return [self._start(call, cluster, files) for call in calls]
 
     def render(self, call: Call, cluster: ClusterConfig, files: Path) -> str:
         """Return the command that runs the call."""
@@ -137,9 +137,8 @@ class LocalJobs:
         grace = max((record.unwind_seconds for record, _ in jobs), default=0.0)
         end_processes(lambda: job_processes(*cookies), grace)
 
-    def _start(self, call: Call, files: Path) -> str:
-        resources = call.record.resources
-        environment = _environment(call.function, call.around.attempt, resources)
+    def _start(self, call: Call, cluster: ClusterConfig, files: Path) -> str:
+        environment = _environment(call, cluster)
         executor = _DetachedExecutor(files, environment)
         executor.update_parameters(timeout_min=call.record.minutes or _NO_LIMIT_MINUTES)
         with explain_pickling(call.function):
@@ -151,19 +150,18 @@ def _controller(files: Path) -> list[str]:
     return [sys.executable, "-P", "-m", _CONTROLLER, str(files)]
 
 
-def _environment(
-    function: Callable[..., Any], attempt: Path, resources: Resources
-) -> dict[str, str]:
+def _environment(call: Call, cluster: ClusterConfig) -> dict[str, str]:
+    function, resources = call.function, call.record.resources
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = [str(n) for n in range(resources.gpus)] if visible is None else visible.split(",")
     roots = dict.fromkeys([import_root(__name__), import_root(function.__module__)])
     path = [*(root for root in roots if root), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {
-        COOKIE: str(attempt),
+        COOKIE: str(call.around.attempt),
         "CUDA_VISIBLE_DEVICES": ",".join(devices[: resources.gpus]),
         "PYTHONPATH": os.pathsep.join(each for each in path if each),
     }
     if resources.cpus is not None:
         threads = min(resources.cpus, psutil.cpu_count() or 1)
         environment["OMP_NUM_THREADS"] = str(threads)
-    return environment
+    return environment | cluster.environment

@@ -19,7 +19,7 @@ import logging
 import re
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 
@@ -44,6 +44,9 @@ MAX_BODY = 64 * 1024 * 1024
 
 COUNTS = "/ccai/counts"
 """Route of the proxy's own that answers with `Counts` as JSON; it wants the key as well."""
+
+DRAIN = "/ccai/drain"
+"""Route of the proxy's own: POST asks the instance to end in order; it wants the key as well."""
 
 _RETRY_AFTER_S = "2"
 _CONNECT_S = 10.0
@@ -77,11 +80,22 @@ class Counts:
 class Proxy:
     """Serves on a socket; forwards to one engine at a time, or to none (503)."""
 
-    def __init__(self, key: str, max_body: int = MAX_BODY) -> None:
-        """Prepare a proxy that wants `key`; inside a running event loop."""
+    def __init__(
+        self,
+        key: str,
+        max_body: int = MAX_BODY,
+        on_drain: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare a proxy that wants `key`; inside a running event loop.
+
+        Args:
+            key: the fleet's.
+            max_body: bytes that a request's body may have.
+            on_drain: called when somebody with the key asks the instance to end.
+        """
         self.counts = Counts()
         self._expected = f"Bearer {key}".encode()
-        self._max_body = max_body
+        self._max_body, self._on_drain = max_body, on_drain
         self._engine: tuple[URL, str] | None = None
         self._draining = False
         self._idle = asyncio.Event()
@@ -139,6 +153,9 @@ class Proxy:
             return web.json_response(
                 {**asdict(self.counts), "seconds": time.monotonic() - self._started}
             )
+        if request.method == "POST" and path == DRAIN:
+            self._on_drain()
+            return web.json_response({"status": "draining"})
         if self._draining or self._engine is None:
             return refuse(503, "This instance takes no requests now.", close=self._draining)
         if (request.content_length or 0) > self._max_body:

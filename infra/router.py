@@ -127,6 +127,10 @@ class Router:
             return web.json_response({"status": "ok"}) if self._ready() else self._nobody()
         if not self._has_key(request):
             return refuse(401, "The fleet's key is missing or wrong.", close=True)
+        if request.rel_url.path.startswith("/ccai/"):
+            return refuse(
+                404, "What an instance says of itself is not asked of the fleet.", close=True
+            )
         if (request.content_length or 0) > MAX_BODY:
             return refuse(413, f"A body has at most {MAX_BODY} bytes here.", close=True)
         # Kept whole, so that it can be sent again. aiohttp's own limit is for forms alone.

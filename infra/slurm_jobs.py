@@ -49,7 +49,8 @@ _COMES_BACK = frozenset({"PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "TIMEOUT"})
 _NEVER_STARTS = frozenset(
     {"PartitionConfig", "PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints",
      "InvalidAccount", "InvalidQOS", "AccountNotAllowed",
-     "QOSNotAllowed", "JobHeldUser", "JobHeldAdmin", "DependencyNeverSatisfied"}
+     "QOSNotAllowed", "JobHeldUser", "JobHeldAdmin", "JobHoldMaxRequeue",
+     "launch failed requeued held", "DependencyNeverSatisfied"}
 )  # fmt: skip
 _NEW_FOR_S = 5.0
 _ASK_AGAIN_S = 15.0

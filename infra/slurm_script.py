@@ -44,6 +44,15 @@ _FIND_MODULES = (
     '  type module > /dev/null 2>&1 || { [ -r "$file" ] && . "$file"; }\n'
     "done"
 )
+# srun gives up on Slurm's controller after some seconds (SlurmctldTimeout), and the job would have
+# failed before its function began. (1: it is away; 127: there is no scontrol here.)
+_WAIT_FOR_CONTROLLER = (
+    "for try in {1..120}; do\n"
+    "  scontrol ping > /dev/null 2>&1\n"
+    "  [ $? = 1 ] || break\n"
+    "  sleep 5\n"
+    "done"
+)
 
 
 def check(record: JobRecord, cluster: ClusterConfig, folder: Path) -> None:
@@ -171,6 +180,7 @@ def _setup(call: Call, cluster: ClusterConfig, cpus: int | None) -> list[str]:
         *([_FIND_MODULES, *loads] if loads else []),
         *cluster.setup,
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+        _WAIT_FOR_CONTROLLER,
     ]
 
 

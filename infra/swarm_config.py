@@ -180,7 +180,7 @@ def _template(config: FleetConfig, model_max_length: Callable[[], int]) -> Templ
     if {"model_max_length", "model_input_length"} & placeholders(text):
         longest = min(config.max_length or model_max_length(), _LONGEST)
         values["model_max_length"] = str(longest)
-        values["model_input_length"] = str(longest - _ROOM_TO_WRITE)
+        values["model_input_length"] = str(max(longest - _ROOM_TO_WRITE, longest // 2))
     return read_template(file, text, values)
 
 

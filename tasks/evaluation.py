@@ -35,10 +35,10 @@ def evaluate_models(
 
             place = asking(site, "evaluate")
 
-            def follow() -> None:
+            def follow(waits: str) -> None:
                 at = read_progress(artifact / "progress.json") or {}
                 done, total = int(at.get("done", 0)), int(at.get("total", 1))
-                progress.update(done, total, str(at.get("stage", "")), place.lacks())
+                progress.update(done, total, str(at.get("stage", "")), waits)
 
             journal = site.workspace.journal / "evaluation.jsonl"
             result = make(

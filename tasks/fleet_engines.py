@@ -8,6 +8,7 @@ async with engines(model, precision="fp32") as engine:
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,11 +19,14 @@ from ccai_core.engines import Engine
 from ccai_core.errors import ConfigError, EngineError
 from ccai_core.models import ModelRef, Precision, context_window, load_tokenizer
 from ccai_core.types import Call, Completion, Message, fingerprint
-from infra.client import ChatMessage, ChatRequest, Client
+from infra.client import ChatMessage, ChatRequest, Client, ClientConfig
 from infra.cluster import ClusterConfig, FleetDefaults
 from infra.engines import ServeSpec
 from infra.fleet import Fleet, FleetPlan
 
+# All instances may meet their time limit at once and queue again. Waiting for that has no limit
+# here: the fleet itself gives up, and says so, when none stays up.
+_PATIENT = ClientConfig(absent_seconds=math.inf)
 _DTYPES = {"auto": "auto", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -54,7 +58,7 @@ class FleetEngines:
         await asyncio.to_thread(fleet.__enter__)
         try:
             await asyncio.to_thread(fleet.wait_ready)
-            async with Client(fleet.endpoints, fleet.key, render=render) as client:
+            async with Client(fleet.endpoints, fleet.key, _PATIENT, render) as client:
                 yield FleetEngine(model, client, tokens, plan.serve)
         finally:
             # Shielded: a cancelled step must still end what it has started.
@@ -94,7 +98,8 @@ def _serve_spec(
         dtype=_DTYPES[precision],
         device=cluster.device,
         gpus=defaults.gpus,
-        cpus=cluster.for_role("fleet").cpus,
+        # With GPUs the CPUs come with them: `cpus` is for jobs that have none.
+        cpus=None if defaults.gpus else cluster.for_role("fleet").cpus,
         max_length=defaults.max_length,
         max_parallel=defaults.max_parallel,
         executable=defaults.executable,

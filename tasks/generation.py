@@ -45,13 +45,13 @@ def generate_preferences(site: Site, request: PairRequest) -> Pairs:
 
             place = asking(site, "driver")
 
-            def follow() -> None:
+            def follow(waits: str) -> None:
                 at = read_progress(artifact / "progress.json")
                 if at:
                     detail = f"{at['calls']} calls, {at['calls_per_second']} calls/s"
-                    progress.update(int(at["done"]), int(at["total"]), detail, place.lacks())
+                    progress.update(int(at["done"]), int(at["total"]), detail, waits)
                 else:
-                    progress.update(0, request.max_pairs, place.lacks())
+                    progress.update(0, request.max_pairs, waits)
 
             journal = site.workspace.journal / "calls.jsonl"
             funnel = make(

@@ -35,6 +35,8 @@ class JobView:
         # Prefect's keys are lower-case letters, digits and dashes.
         self._key = "job-" + re.sub("[^a-z0-9]+", "-", job.key.lower()).strip("-")
         self._shown: dict[str, str] = {}
+        self.waits = ""
+        """What the job waits for, as of the last look; empty when it waits for nothing."""
 
     def look(self) -> None:
         """Pass on what is new."""
@@ -52,6 +54,8 @@ class JobView:
         out, err = self._job.logs()
         words = [each for each in (status.word, status.reason) if each]
         detail = f" ({', '.join(words)})" if words else ""
+        is_queued = status.state == "queued"
+        self.waits = f"job {self._job.job_id} is queued{detail}" if is_queued else ""
         return {
             "job": self._job.job_id,
             "state": status.state + detail,

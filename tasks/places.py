@@ -40,7 +40,11 @@ class Place:
         if not running or all(view.state == "ready" for view in running[-1].instances):
             return ""
         counts = Counter(view.state for view in running[-1].instances)
-        return "fleet: " + ", ".join(f"{number} {state}" for state, number in counts.items())
+        said = ", ".join(f"{number} {state}" for state, number in counts.items())
+        # What most of those that queue wait for, in Slurm's words.
+        reasons = Counter(view.note for view in running[-1].instances if view.state == "queued")
+        why = next((note for note, _ in reasons.most_common() if note), "")
+        return f"fleet: {said}{f' ({why})' if why else ''}"
 
 
 def computing(site: Site, role: Role) -> Place:
@@ -49,7 +53,7 @@ def computing(site: Site, role: Role) -> Place:
         cluster=site.cluster,
         role=role,
         # All that these steps do is resumed: journals, checkpoints.
-        resources=Resources(gpus=_gpus(site.cluster, role), checkpointable=True),
+        resources=Resources(gpus=site.cluster.gpus_of_model(role), checkpointable=True),
         engines=LocalEngines(site.cluster.device),
     )
 
@@ -72,10 +76,3 @@ def asking(site: Site, role: Role) -> Place:
         unwind_seconds=_FLEET_UNWIND_S,
         fleets=site.workspace.fleets,
     )
-
-
-def _gpus(cluster: ClusterConfig, role: Role) -> int:
-    if cluster.device not in {"auto", "cuda"}:
-        return 0
-    # Here "auto" takes what there is; a scheduler has to be told.
-    return 1 if cluster.kind == "local" or cluster.for_role(role).gpus_per_node else 0

@@ -29,7 +29,7 @@ def make(
     arguments: tuple[Any, ...],
     *,
     place: Place,
-    follow: Callable[[], None],
+    follow: Callable[[str], None],
     facts: Callable[[T], Mapping[str, Any]],
     parents: tuple[str, ...] = (),
     leave_out: tuple[str, ...] = (),
@@ -38,7 +38,7 @@ def make(
 
     `place` says where the job runs and what it asks for. Whoever calls this again, after whatever
     happened, joins the job if it still runs and reads its result if it is through. `follow` is
-    called at every look. `facts` go into the record.
+    called at every look and told what the step waits for, if anything. `facts` go into the record.
     """
     if artifact.record() is not None or not any(artifact.folder.iterdir()):
         # Not complete although it has a record, or nothing is there: what an earlier job left was
@@ -63,7 +63,7 @@ def make(
         def look() -> None:
             watch.check()
             view.look()
-            follow()
+            follow(view.waits or place.lacks())
 
         value = job.result(on_poll=look)
     except BaseException:
@@ -71,7 +71,7 @@ def make(
         job.cancel()
         raise
     view.look()
-    follow()
+    follow("")
     artifact.finish(inputs, parents=parents, facts=facts(value), leave_out=leave_out)
     return value
 

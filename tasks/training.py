@@ -78,10 +78,13 @@ class _Follower:
 
     def __init__(self, log: Path, run: Run, progress: Progress) -> None:
         self._reader, self._run, self._progress = LogReader(log), run, progress
+        self._at = (0, 1)
 
-    def look(self) -> None:
+    def look(self, waits: str) -> None:
         for line in self._reader.new():
             self._report(line)
+        if waits:
+            self._progress.update(*self._at, waits)
 
     def _report(self, line: dict[str, Any]) -> None:
         if line["event"] not in {"step", "eval"}:
@@ -97,7 +100,8 @@ class _Follower:
         )
         loss = line.get("loss")
         detail = f"loss {loss:.4f}" if loss is not None else ""
-        self._progress.update(int(line["step"]), int(line["total_steps"]), detail)
+        self._at = int(line["step"]), int(line["total_steps"])
+        self._progress.update(*self._at, detail)
 
 
 def _report(run: Run, result: TrainingResult, folder: Path) -> None:

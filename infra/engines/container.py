@@ -39,10 +39,14 @@ def wrap(
 
 def container_variables(container: Container, variables: Mapping[str, str]) -> dict[str, str]:
     """Return what must be in the environment besides, so that `variables` arrive inside."""
-    if container.runtime != "apptainer":
+    if container.runtime == "none":
         return {}
+    # The packages of the host's Python and of the user's home are not for the image's.
+    apart = {"PYTHONPATH": "", "PYTHONNOUSERSITE": "1"}
+    if container.runtime == "pyxis":
+        return apart
     # The host's variables arrive anyway, unless the site sets --cleanenv or the image sets them.
-    return {f"APPTAINERENV_{name}": value for name, value in variables.items()}
+    return apart | {f"APPTAINERENV_{n}": value for n, value in {**apart, **variables}.items()}
 
 
 def _pyxis(
@@ -63,7 +67,8 @@ def _pyxis(
 
 
 def _apptainer(container: Container, image: str, gpus: int) -> list[str]:
-    words = ["apptainer", "exec", "--no-home"]
+    # With the home folder: an image cannot be written to, and engines keep what they compile there.
+    words = ["apptainer", "exec"]
     if gpus:
         words.append("--nv")
     for mount in container.mounts:

@@ -25,7 +25,7 @@ CALLS = 6
 @pytest.mark.parametrize("number", [1, 5, 7])
 def test_nothing_is_lost_doubled_or_left(on_lab: SlurmLab, tmp_path: Path, number: int) -> None:
     this = Round.drawn(seed=1, number=number)
-    play(on_lab, tmp_path / "round", this, calls=90, most_seconds=300)
+    play(on_lab, tmp_path / "round", this, calls=90, most_seconds=480)
     assert this.is_right, this.row()
 
 

@@ -217,6 +217,17 @@ def test_slurms_controller_may_go_and_come_back(
     assert caplog.text.count("Slurm answers again") == 1
 
 
+def test_a_job_that_starts_while_slurms_controller_is_away_waits_for_it(work: Workplace) -> None:
+    begun = work.path("begun")
+    cluster = work.profile(setup=(f"touch {begun}", "sleep 1"))
+    job = work.submit(functions.echo, "through", cluster=cluster)
+    until(begun.exists)
+    work.lab.kill("slurmctld", signal.SIGTERM)
+    time.sleep(13)  # longer than srun asks for it
+    work.lab.start_daemon("slurmctld")
+    assert job.result(poll=0.1) == "through"
+
+
 def test_cancelling_works_without_slurms_controller(work: Workplace) -> None:
     counting = Counting(work)
     job = counting.submit()

@@ -77,7 +77,7 @@ with Swarm(FleetConfig(**eval(sys.argv[2]))) as swarm:
 
 
 def test_defect_07_a_killed_or_terminated_driver_leaves_no_job(work: Workplace) -> None:
-    said = vars(asked(work))
+    said = vars(asked(work, cluster=profile(work, lease_seconds=15)))
     drivers = [work.driver(DRIVER, said), work.driver(DRIVER, said)]
     for driver in drivers:
         assert driver.stdout is not None

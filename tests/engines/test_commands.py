@@ -174,11 +174,13 @@ def test_apptainer_binds_mounts_and_gets_the_key_by_its_environment() -> None:
     line = engine("tgi").command(spec, 1)
     start = line[: line.index("text-generation-launcher")]
     assert start == [
-        "apptainer", "exec", "--no-home", "--nv", "--bind", "/data:/data:ro", "--bind", "/hf:/hf",
+        "apptainer", "exec", "--nv", "--bind", "/data:/data:ro", "--bind", "/hf:/hf",
         "registry/tgi:1",
     ]  # fmt: skip
     environment = engine("tgi").environment(spec, KEY)
     assert environment["APPTAINERENV_API_KEY"] == environment["API_KEY"] == KEY
+    # What the host's Python finds must not reach the image's.
+    assert (environment["PYTHONPATH"], environment["APPTAINERENV_PYTHONNOUSERSITE"]) == ("", "1")
 
 
 def test_a_container_without_an_image_for_the_engine_is_refused() -> None:

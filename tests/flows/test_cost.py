@@ -36,6 +36,13 @@ def test_without_time_limits_there_is_no_bound() -> None:
     assert "not bounded" in cost_lines(endless, ("training",))[-1]
 
 
+def test_what_runs_on_cpus_costs_no_gpu_hours() -> None:
+    cpu = SLURM.model_copy(update={"device": "cpu"})
+    lines = cost_lines(cpu, ("training",))
+    assert "training: 1 job, 0 GPUs" in lines[0]
+    assert "at most 0 GPU hours" in lines[-1]
+
+
 def test_a_laptop_costs_nothing() -> None:
     assert cost_lines(ClusterConfig(name="mine", kind="local"), ("generation", "training")) == []
 

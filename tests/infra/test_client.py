@@ -177,6 +177,25 @@ def test_retry_after_is_honoured(status: int) -> None:
     run(body)
 
 
+def test_while_all_are_queued_again_a_call_waits_as_long_as_it_is_told() -> None:
+    async def body(stack: AsyncExitStack) -> None:
+        [server] = await start(stack, "a")
+        client, present = await client_of(stack, [server], wait_seconds=0.1, absent_seconds=60.0)
+        assert (await client.chat(ask("one"))).text == "echo one"
+        gone = [present.pop()]
+        call = asyncio.create_task(client.chat(ask("two")))
+        await asyncio.sleep(0.5)
+        assert not call.done()
+        present += gone
+        assert (await call).text == "echo two"
+        # One that is there and does not answer is ill, and is waited for no longer than before.
+        server.fault = answers_with(500, 1000)
+        with pytest.raises(FleetError, match=r"for 0 s there was no endpoint"):
+            await asyncio.gather(*(client.chat(ask(f"q{n}")) for n in range(50)))
+
+    run(body)
+
+
 def test_another_endpoint_answers_what_one_cannot_at_once() -> None:
     async def body(stack: AsyncExitStack) -> None:
         servers = await start(stack, "a", "b")

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,28 @@ def test_it_serves_grows_mends_itself_shrinks_and_leaves_nothing(place: Path) ->
     assert list((fleet.files.folder / "endpoints").glob("*.json")) == []
 
 
+def test_one_that_is_too_many_finishes_what_it_is_at(place: Path) -> None:
+    with make_fleet(place, make_plan(place)) as fleet:
+        fleet.wait_ready(2)
+        body = {"model": "some/model", "messages": [], "max_tokens": 4, "seconds": 1.0}
+
+        def ask(url: str) -> int:
+            headers = {"Authorization": f"Bearer {fleet.key}"}
+            answer = httpx.post(
+                f"{url}/v1/chat/completions", headers=headers, json=body, timeout=20
+            )
+            return answer.status_code
+
+        urls = [each.url for each in fleet.endpoints()]
+        with ThreadPoolExecutor() as threads:
+            calls = [threads.submit(ask, url) for url in urls]
+            time.sleep(0.5)
+            fleet.scale(1)
+            assert [call.result() for call in calls] == [200, 200]
+        until(lambda: len(fleet.states()) == 1)
+    assert processes(place) == []
+
+
 def test_when_all_die_it_ends_with_the_servers_own_words(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +157,13 @@ def test_a_plan_that_the_cluster_refuses_ends_it_at_once(place: Path) -> None:
     plan = plan.model_copy(update={"serve": plan.serve.model_copy(update={"gpus": 1})})
     with make_fleet(place, plan, poor) as fleet, pytest.raises((JobRefusedError, ConfigError)):
         fleet.wait_ready()
+
+
+def test_what_an_engine_cannot_do_is_refused_before_anything_is_submitted(place: Path) -> None:
+    plan = make_plan(place)
+    serve = plan.serve.model_copy(update={"engine": "tgi", "dtype": "float32"})
+    with pytest.raises(ConfigError, match="float16 or bfloat16"):
+        make_fleet(place, plan.model_copy(update={"serve": serve}))
 
 
 DRIVER = textwrap.dedent("""

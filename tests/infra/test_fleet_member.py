@@ -173,7 +173,16 @@ def test_up_takes_from_the_profile_what_it_is_not_told() -> None:
     assert plan.name == "my-model-id"
     assert (plan.instances, plan.min_instances, plan.cpus, plan.memory_gb) == (4, 2, 3, 2.0)
     assert (plan.serve.executable, plan.serve.options) == ("/opt/vllm", ("--x",))
-    assert plan.serve.model == "Org/My Model $(id)"
+    assert (plan.serve.model, plan.serve.served_name) == ("Org/My Model $(id)",) * 2
     other = make_plan(Up(model="m", engine="tgi", instances=1, name="n"), profile)
     assert (other.name, other.instances, other.min_instances) == ("n", 1, 1)
     assert (other.serve.executable, other.serve.options) == (None, ())
+
+
+def test_a_folder_is_found_wherever_an_instance_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "small").mkdir()
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan(Up(model="small"), ClusterConfig(name="p", kind="local"))
+    assert (plan.serve.model, plan.serve.served_name) == (str(tmp_path / "small"), "small")

@@ -112,7 +112,10 @@ def test_the_job_sees_its_resources_and_the_drivers_directory_and_modules(
     (tmp_path / "infra.py").write_text("raise RuntimeError('the wrong infra')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
-    seen = start(functions.see_environment, resources=Resources(cpus=1, gpus=2)).result(poll=0.05)
+    cluster = CLUSTER.model_copy(update={"environment": {"HF_HOME": "/models"}})
+    job = start(functions.see_environment, cluster=cluster, resources=Resources(cpus=1, gpus=2))
+    seen = job.result(poll=0.05)
+    assert seen["HF_HOME"] == "/models"
     assert seen["CUDA_VISIBLE_DEVICES"] == "4,6"
     assert seen["OMP_NUM_THREADS"] == "1"
     assert seen["cwd"] == str(tmp_path)

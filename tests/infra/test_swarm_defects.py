@@ -16,13 +16,13 @@ import llm_swarm
 import psutil
 import pytest
 
-from ccai_core.errors import ConfigError, FleetError
+from ccai_core.errors import ConfigError, FleetError, JobRefusedError
 from infra import fleet_jobs
 from infra.processes import end_processes, job_processes
 from infra.proxy import COUNTS
 from infra.swarm import Swarm
 from tests.engines.programs import program
-from tests.infra.swarms import base, chat, config, template, until
+from tests.infra.swarms import base, chat, config, profile, template, until
 
 
 @pytest.fixture
@@ -49,23 +49,34 @@ def test_defect_01_a_slow_server_is_waited_for(place: Path) -> None:
         assert chat(swarm)
 
 
-def test_defect_02_what_goes_wrong_is_raised_and_the_body_does_not_run(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fleet_jobs, "_MAX_RESTARTS", 0)
-    said = fails(Swarm(config(place, "--standin-exit=7")), "no instance stays up")
-    assert "settings:" in said, "the end of the server's own log"
-    assert processes(place) == []
+def interrupted(swarm: Swarm, place: Path) -> None:
+    """Enter the swarm, and press Ctrl-C when its engine has been up for a while."""
 
-    swarm = Swarm(config(place, "--standin-start=600"))
+    def press() -> None:
+        until(lambda: [each for each in place.glob("**/instances/0.log") if each.read_text()], 60)
+        if not over.wait(3):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    over = threading.Event()
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    threading.Thread(target=press).start()
     try:
         with pytest.raises(KeyboardInterrupt), swarm:
             pytest.fail("the body has run")
     finally:
+        over.set()
         signal.signal(signal.SIGINT, handler)
     assert processes(place) == []
+
+
+def test_defect_02_what_goes_wrong_is_raised_and_the_body_does_not_run(place: Path) -> None:
+    poor = profile(place, limits="{max_jobs: 8, max_gpus: 0}")
+    with (
+        pytest.raises((ConfigError, JobRefusedError), match="GPU"),
+        Swarm(config(place, cluster=poor, gpus=1)),
+    ):
+        pytest.fail("the body has run")
+    interrupted(Swarm(config(place, "--standin-start=600")), place)
 
 
 def test_defect_03_several_instances_need_neither_docker_nor_sudo(
@@ -109,8 +120,7 @@ def test_defect_06_two_drivers_of_the_same_second_do_not_meet(place: Path) -> No
 
 
 def test_defect_11_a_server_that_says_503_is_not_ready(place: Path) -> None:
-    asked = config(place, "--standin-503=600", ready_minutes=0.03)
-    fails(Swarm(asked), "GET /health does not give 200")
+    interrupted(Swarm(config(place, "--standin-503=600")), place)
 
 
 def test_defect_12_a_404_is_no_answer_and_the_wait_has_an_end(place: Path) -> None:

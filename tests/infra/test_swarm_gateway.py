@@ -158,6 +158,29 @@ def test_beyond_the_instances_room_requests_wait_in_order() -> None:
     run(main)
 
 
+def test_many_that_wait_cost_no_more_than_one() -> None:
+    async def main() -> None:
+        asked, ready = 0, list[Endpoint]()
+
+        def endpoints() -> list[Endpoint]:
+            nonlocal asked
+            asked += 1
+            return ready
+
+        async with ModelServer() as server, httpx.AsyncClient(timeout=20) as client:
+            with Gateway(endpoints, KEY, translates=True) as gateway:
+                url = f"{gateway.open_url}/generate"
+                asks = [
+                    asyncio.create_task(client.post(url, json={"inputs": "x"})) for _ in "x" * 40
+                ]
+                await asyncio.sleep(1)
+                assert asked < 40
+                ready.append(server.endpoint)
+                assert {each.status_code for each in await asyncio.gather(*asks)} == {200}
+
+    run(main)
+
+
 def test_without_an_instance_a_request_waits_until_there_is_one_or_none_will_come() -> None:
     async def main() -> None:
         ready: list[Endpoint] = []

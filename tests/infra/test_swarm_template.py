@@ -83,6 +83,11 @@ def test_placeholders_are_filled_as_llm_swarm_fills_them(
     assert 'export revision="refs/pr/3"\n' in text
     assert "--max-total-tokens 32768 " in text
     assert "--max-input-tokens 32668 " in text
+    short = config(
+        tmp_path, inference_engine="tgi", slurm_template_path=template(tmp_path), max_length=64
+    )
+    text_of_short = next(set_up(short, lambda: 1).folder.glob("template/*/*.slurm")).read_text()
+    assert "--max-input-tokens 32 " in text_of_short
     assert "{{slurm_hosts_path}}" in text, "each start of an instance has a file of its own"
     assert (made.plan.serve.gpus, made.plan.cpus, made.plan.minutes) == (2, 1, 30)
     assert made.plan.memory_gb == pytest.approx(0.3, rel=0.1)

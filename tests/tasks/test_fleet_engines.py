@@ -68,3 +68,11 @@ def test_a_fleet_is_named_by_weights_and_precision(model: ModelRef) -> None:
 def test_a_profile_without_a_fleet_is_refused(model: ModelRef) -> None:
     with pytest.raises(ConfigError, match="no `fleet` section"):
         fleet_plan(CLUSTER.model_copy(update={"fleet": None}), model, "fp32")
+
+
+def test_with_gpus_an_instance_has_the_cpus_that_come_with_them(model: ModelRef) -> None:
+    fleet = FleetDefaults(engine="vllm", gpus=2)
+    plan = fleet_plan(CLUSTER.model_copy(update={"cpus": 4, "fleet": fleet}), model, "auto")
+    assert (plan.cpus, plan.serve.cpus) == (None, None)
+    plan = fleet_plan(CLUSTER.model_copy(update={"cpus": 4}), model, "auto")
+    assert (plan.cpus, plan.serve.cpus) == (4, 4)

@@ -32,6 +32,15 @@ def test_it_tells_how_its_instances_are_until_all_are_ready(tmp_path: Path) -> N
     assert place(tmp_path).lacks() == ""
 
 
+def test_it_tells_what_most_of_those_that_queue_wait_for(tmp_path: Path) -> None:
+    notes = ("Priority", "Resources", "Resources")
+    views = [InstanceView(name=str(n), state="queued", note=each) for n, each in enumerate(notes)]
+    views.append(InstanceView(name="3", state="ready"))
+    (tmp_path / "one").mkdir()
+    FleetFiles(tmp_path / "one").write_state(this_driver(4, tuple(views)))
+    assert place(tmp_path).lacks() == "fleet: 3 queued, 1 ready (Resources)"
+
+
 def test_a_fleet_that_has_ended_says_nothing(tmp_path: Path) -> None:
     say(tmp_path, "one", "queued", ended=True)
     assert place(tmp_path).lacks() == ""
