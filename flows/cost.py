@@ -16,7 +16,7 @@ Step = Literal["generation", "training", "evaluation"]
 
 # One after the other: baseline, trained model, judge.
 _FLEETS: dict[Step, int] = {"generation": 1, "evaluation": 3}
-_ROLES: dict[Step, Role] = {"generation": "driver", "training": "train", "evaluation": "evaluate"}
+_ROLES: dict[Step, Role] = {"generation": "evaluate", "training": "train", "evaluation": "evaluate"}
 
 
 @dataclass(frozen=True)

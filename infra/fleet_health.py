@@ -76,7 +76,12 @@ class Health:
         while not self._stopped.is_set():
             self._wake.clear()
             watched = self._watched
-            found = asyncio.run(look(watched, self._key)) if watched else {}
+            try:
+                found = asyncio.run(look(watched, self._key)) if watched else {}
+            except OSError as error:
+                # Out of file handles, say. What was seen last stands until the next look.
+                logger.warning("The fleet's endpoints cannot be looked at (%s); trying on.", error)
+                found = {}
             for endpoint, now in found.items():
                 self._note(endpoint, now)
             for gone in set(self._looks) - set(watched):

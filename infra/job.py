@@ -7,6 +7,7 @@ checkpoint = job.result()
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import pickle
 import stat
@@ -33,7 +34,11 @@ JobState = Literal["queued", "running", "finished", "failed", "cancelled", "lost
 """queued: waits for its place; finished: returned a value; failed: raised, or was ended by the
 scheduler; lost: ended without saying anything."""
 
+logger = logging.getLogger(__name__)
+
 _LIVE = frozenset({"queued", "running"})
+_AWAY_S = 600.0
+"""How long a file system may be away while a job is waited for."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,26 @@ class JobStatus:
     seconds: float = 0.0
     """Run time so far, all starts together."""
     gpu_hours: float = 0.0
+
+
+class _Patience:
+    """Bears with a file system that is away for a while: a job of many hours is not lost for it."""
+
+    def __init__(self, key: str) -> None:
+        self._key, self._until = key, math.inf
+
+    def bear(self, error: OSError) -> None:
+        """Note a failed look; raise `error` when there was no other for too long."""
+        now = time.monotonic()
+        if self._until == math.inf:
+            self._until = now + _AWAY_S
+            logger.warning("Job %s cannot be looked at (%s); trying on.", self._key, error)
+        elif now > self._until:
+            raise error
+
+    def renew(self) -> None:
+        """Note a look that succeeded."""
+        self._until = math.inf
 
 
 class Job(Generic[T]):
@@ -152,9 +177,16 @@ class Job(Generic[T]):
         """
         leave_at = math.inf
         newer_than = 0.0
+        patience = _Patience(self.key)
         while True:
-            sight = self._look(newer_than)
-            is_over = self._state(sight) not in _LIVE
+            try:
+                sight = self._look(newer_than)
+                is_over = self._state(sight) not in _LIVE
+            except OSError as error:
+                patience.bear(error)
+                time.sleep(poll)
+                continue
+            patience.renew()
             if (is_over and sight.state == "gone") or time.monotonic() > leave_at:
                 return sight
             if on_poll is not None:

@@ -43,7 +43,7 @@ def generate_preferences(site: Site, request: PairRequest) -> Pairs:
         with site.tracking.run("generation", parent=site.run, tags={"stage": "generation"}) as run:
             run.params(inputs)
 
-            place = asking(site, "driver")
+            place = asking(site, "evaluate")
 
             def follow(waits: str) -> None:
                 at = read_progress(artifact / "progress.json")

@@ -9,6 +9,10 @@ from collections.abc import Mapping, Sequence
 
 from infra.cluster import Container, EngineName
 
+# Slurm gives notice of a time limit to every step of a job (USR2). It is meant for the instance,
+# which then drains; the engine must go on until that is done, and USR2 would end it.
+_DEAF_TO_NOTICE = ("sh", "-c", 'trap "" USR1 USR2; exec "$@"', "sh")
+
 
 def wrap(
     container: Container,
@@ -31,7 +35,8 @@ def wrap(
             the command line, which every user of the machine can read.
     """
     if container.runtime == "pyxis":
-        return [*_pyxis(container, container.images[engine], cpus, variables), *command]
+        step = _pyxis(container, container.images[engine], cpus, variables)
+        return [*step, *_DEAF_TO_NOTICE, *command]
     if container.runtime == "apptainer":
         return [*_apptainer(container, container.images[engine], gpus), *command]
     return list(command)

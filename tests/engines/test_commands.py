@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from ccai_core.errors import ConfigError
 from infra.cluster import Container, EngineName
 from infra.engines import ServeSpec, engine
+from infra.engines.container import wrap
 
 NAMES: tuple[Any, ...] = get_args(EngineName)
 KEY = "planted-key-0123456789"
@@ -165,7 +166,18 @@ def test_pyxis_starts_a_step_of_this_job_with_the_key_by_name() -> None:
     assert "--container-mounts=/data:/data:ro,/hf:/hf" in line
     assert "--no-container-mount-home" in line
     assert "--container-env=VLLM_NO_USAGE_STATS,VLLM_API_KEY" in line
-    assert line.index("vllm") > line.index("--no-container-mount-home")
+    # Inside, a shell that only makes the engine deaf to Slurm's notice of the time limit.
+    inside = line[line.index("sh") :]
+    assert inside[:5] == ["sh", "-c", 'trap "" USR1 USR2; exec "$@"', "sh", "vllm"]
+
+
+def test_an_engine_in_a_step_outlives_the_notice_of_a_time_limit(tmp_path: Any) -> None:
+    container = Container(runtime="pyxis", images=IMAGES)
+    noticed = "import os, signal; os.kill(os.getpid(), signal.SIGUSR2); print('on')"
+    command = [sys.executable, "-c", noticed]
+    line = wrap(container, "vllm", command, gpus=0, cpus=None, variables=())
+    ran = subprocess.run(line[line.index("sh") :], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, "on\n")
 
 
 def test_apptainer_binds_mounts_and_gets_the_key_by_its_environment() -> None:

@@ -506,3 +506,21 @@ def test_a_closed_terminal_leaves_the_job_for_the_next_driver(jobs: Path, tmp_pa
     next_driver.gate.touch()
     assert next_driver.process.communicate(timeout=20)[0] == "through\n"
     assert executions(driver.notes) == 1
+
+
+def test_a_file_system_that_is_away_for_a_moment_does_not_end_the_wait(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = start(functions.add, 2, 3)
+    look, failures = job._look, iter([OSError(116, "Stale file handle")] * 2)
+
+    def stale(newer_than: float = 0.0) -> Any:
+        if (error := next(failures, None)) is not None:
+            raise error
+        return look(newer_than)
+
+    monkeypatch.setattr(job, "_look", stale)
+    assert job.result(poll=0.05) == 5
+    assert [r.message for r in caplog.records if "Stale file handle" in r.message] == [
+        "Job job cannot be looked at ([Errno 116] Stale file handle); trying on."
+    ]
