@@ -24,7 +24,8 @@ from infra.backends import Call, Sighting
 from infra.cluster import ClusterConfig
 from infra.job_imports import explain_pickling, import_root
 from infra.job_process import run_with_lease
-from infra.job_record import JobRecord
+from infra.job_record import JobRecord, all_attempts
+from infra.local_gpus import choose, given, write_given
 from infra.processes import COOKIE, command_line, end_processes, job_processes
 
 logger = logging.getLogger(__name__)
@@ -138,27 +139,40 @@ class LocalJobs:
         end_processes(lambda: job_processes(*cookies), grace)
 
     def _start(self, call: Call, cluster: ClusterConfig, files: Path) -> str:
-        environment = _environment(call, cluster)
+        devices = self._devices(call)
+        environment = _environment(call, cluster, devices)
         executor = _DetachedExecutor(files, environment)
         executor.update_parameters(timeout_min=call.record.minutes or _NO_LIMIT_MINUTES)
         with explain_pickling(call.function):
             job = executor.submit(run_with_lease, call.function, call.args, call.around)
+        write_given(call.around.attempt, devices)
         return str(job.job_id)
+
+    def _devices(self, call: Call) -> list[str]:
+        """Return the GPUs for a call, away from those of other jobs as far as there are more."""
+        wanted = call.record.resources.gpus
+        if not wanted:
+            return []
+        jobs = call.around.attempt.parents[1]
+        taken = [
+            given(folder)
+            for folder, record in all_attempts(jobs)
+            if record.backend == "local" and record.resources.gpus and self.is_alive(record, folder)
+        ]
+        return choose(wanted, taken)
 
 
 def _controller(files: Path) -> list[str]:
     return [sys.executable, "-P", "-m", _CONTROLLER, str(files)]
 
 
-def _environment(call: Call, cluster: ClusterConfig) -> dict[str, str]:
+def _environment(call: Call, cluster: ClusterConfig, devices: Sequence[str]) -> dict[str, str]:
     function, resources = call.function, call.record.resources
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = [str(n) for n in range(resources.gpus)] if visible is None else visible.split(",")
     roots = dict.fromkeys([import_root(__name__), import_root(function.__module__)])
     path = [*(root for root in roots if root), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {
         COOKIE: str(call.around.attempt),
-        "CUDA_VISIBLE_DEVICES": ",".join(devices[: resources.gpus]),
+        "CUDA_VISIBLE_DEVICES": ",".join(devices),
         "PYTHONPATH": os.pathsep.join(each for each in path if each),
     }
     if resources.cpus is not None:

@@ -100,3 +100,10 @@ def outer() -> Any:
         return None
 
     return inner
+
+
+def note_gpus_and_wait(notes: Path, gate: Path) -> None:
+    """Write down which GPUs the job sees, then wait until `gate` exists."""
+    notes.write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+    while not gate.exists():
+        time.sleep(0.05)
