@@ -35,11 +35,12 @@ def lacks(limits: Limits, wanted: Resources, running: Sequence[JobRecord]) -> st
     return ""
 
 
-def at_once(limits: Limits, wanted: Resources) -> int:
-    """Return how many jobs of an array may run at a time."""
-    most = limits.max_jobs
+def at_once(limits: Limits, wanted: Resources, running: Sequence[JobRecord]) -> int:
+    """Return how many jobs of an array may run at a time beside those that do; at least one."""
+    jobs, gpus = _taken(running)
+    most = limits.max_jobs - jobs
     if limits.max_gpus is not None and wanted.all_gpus:
-        most = min(most, limits.max_gpus // wanted.all_gpus)
+        most = min(most, (limits.max_gpus - gpus) // wanted.all_gpus)
     return max(1, most)
 
 

@@ -122,7 +122,7 @@ def start(order: Order, todo: Todo, arrays: int = 1) -> list[Job[Any]]:
     Args:
         order: What they have in common.
         todo: The keys' folders and arguments.
-        arrays: Into how many arrays a map was split; they share the places there are.
+        arrays: This array of a map and how many are still to come; they share the places left.
     """
     place = backend(order.cluster.kind)
     _take_back(order, [home for home, _ in todo])
@@ -149,17 +149,21 @@ def start(order: Order, todo: Todo, arrays: int = 1) -> list[Job[Any]]:
 
 
 def room(order: Order) -> str:
-    """Return what a new job of the order has to wait for, empty when there is room.
+    """Return what a new job of the order has to wait for, empty when there is room."""
+    return lacks(order.cluster.limits, order.resources, running(order))
+
+
+def running(order: Order) -> list[JobRecord]:
+    """Return the jobs that take places of the order's profile.
 
     Limits are a profile's: jobs under another one, such as the step that owns a fleet, take no
     place of this one.
     """
-    running = [
+    return [
         record
         for folder, record in all_attempts(order.jobs)
         if record.cluster == order.cluster.name and is_alive(record, folder)
     ]
-    return lacks(order.cluster.limits, order.resources, running)
 
 
 def is_alive(record: JobRecord, attempt: Path) -> bool:
@@ -193,10 +197,11 @@ def _prepare(order: Order, todo: Todo, arrays: int) -> tuple[list[Call], Path, L
     name = f"{todo[0][0].name.rpartition('.')[0]}.{tag}"
     files = order.jobs / ".arrays" / name
     lease = order.lease or _lease(lease_file(files), order)
+    places = at_once(order.cluster.limits, order.resources, running(order))
     shared = {
         "files": files,
         "lease": lease.path,
-        "at_once": max(1, at_once(order.cluster.limits, order.resources) // arrays),
+        "at_once": max(1, places // arrays),
     }
     calls = []
     for home, args in todo:

@@ -139,8 +139,8 @@ def submit_map(
             new = [each for each in new if each[0] not in made]
             size = int(setting("MaxArraySize", "1001"))
             chunks = [new[at : at + size] for at in range(0, len(new), size)]
-            for chunk in chunks:
-                started = start(order, chunk, arrays=len(chunks))
+            for index, chunk in enumerate(chunks):
+                started = start(order, chunk, arrays=len(chunks) - index)
                 made.update(zip((home for home, _ in chunk), started, strict=True))
     except BaseException:
         # Nobody would wait for these, and their leases would keep them going.

@@ -37,6 +37,13 @@ _OURS = frozenset({
     "array", "error", "export", "export-file", "get-user-env", "job-name", "no-requeue",
     "open-mode", "output", "parsable", "quiet", "requeue", "signal", "test-only", "wait", "wrap",
 })  # fmt: skip
+# What a profile or a job says in words of its own; said twice, one of the two would not count.
+_HAVE_A_KEY = {
+    "account": "account", "partition": "partition", "qos": "qos", "constraint": "constraint",
+    "reservation": "reservation", "exclude": "exclude", "time": "minutes",
+    "cpus-per-task": "cpus", "cpus-per-gpu": "cpus_per_gpu", "mem": "memory_gb",
+    "mem-per-gpu": "memory_per_gpu_gb", "gpus-per-node": "gpus_per_node, gpu_type",
+}  # fmt: skip
 _BEFORE_LIMIT_S = 90
 # Where `module` comes from differs; a batch script's shell is no login shell.
 _FIND_MODULES = (
@@ -72,6 +79,11 @@ def check(record: JobRecord, cluster: ClusterConfig, folder: Path) -> None:
         raise ConfigError(
             f"Cluster {cluster.name!r}: sbatch.{name} is set by the platform itself and cannot be "
             "changed. Remove it from the profile."
+        )
+    for name in sorted(_HAVE_A_KEY.keys() & set(cluster.sbatch)):
+        raise ConfigError(
+            f"Cluster {cluster.name!r}: sbatch.{name} is said by a key of the profile: "
+            f"{_HAVE_A_KEY[name]}. Use that instead."
         )
 
 

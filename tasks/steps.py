@@ -57,7 +57,8 @@ def make(
         owner=site.owner,
     )
     try:
-        site.run.tags({f"job.{artifact.kind}": f"{job.job_id} ({job.key} attempt {job.attempt})"})
+        about = f"{job.job_id}: {job.key} attempt {job.attempt}"
+        site.run.tags({f"job.{artifact.kind}": about})
         watch, view = Watch(), JobView(job)
 
         def look() -> None:

@@ -53,4 +53,6 @@ def _entered(lab: SlurmLab, monkeypatch: pytest.MonkeyPatch) -> SlurmLab:
     for name, value in lab.environment.items():
         monkeypatch.setenv(name, value)
     lab.heal()
+    # What an earlier test left in the queue is none of this one's.
+    lab.cancel_all()
     return lab

@@ -106,6 +106,7 @@ def killed_driver(work: Workplace, plan: FleetPlan) -> None:
     driver.communicate()
 
 
+@pytest.mark.slow
 def test_a_killed_drivers_fleet_is_joined_or_ends_itself(work: Workplace) -> None:
     plan = make_plan(work, 2)
     killed_driver(work, plan)

@@ -218,6 +218,9 @@ def test_what_cannot_work_is_refused_before_slurm_is_asked(
         "Make it": {"cluster": work.profile(storage=readonly), "folder": readonly / "jobs"},
         "'%'": {"folder": tmp_path / "100%" / "jobs"},
         "sbatch.output": {"cluster": work.profile(sbatch={"output": "/tmp/x"})},
+        "sbatch.mem is said by a key of the profile: memory_gb": {
+            "cluster": work.profile(sbatch={"mem": "4G"})
+        },
     }.items():
         with pytest.raises(ConfigError, match=match):
             work.submit(functions.echo, 1, **more)

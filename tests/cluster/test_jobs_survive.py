@@ -19,6 +19,7 @@ from ccai_core.errors import (
     JobPreemptedError,
     JobTimeoutError,
 )
+from infra import slurm_command
 from infra.jobs import Job, Resources
 from infra.lease import Lease
 from tests.cluster import slurm_functions as functions
@@ -217,6 +218,7 @@ def test_slurms_controller_may_go_and_come_back(
     assert caplog.text.count("Slurm answers again") == 1
 
 
+@pytest.mark.slow
 def test_a_job_that_starts_while_slurms_controller_is_away_waits_for_it(work: Workplace) -> None:
     begun = work.path("begun")
     cluster = work.profile(setup=(f"touch {begun}", "sleep 1"))
@@ -228,6 +230,7 @@ def test_a_job_that_starts_while_slurms_controller_is_away_waits_for_it(work: Wo
     assert job.result(poll=0.1) == "through"
 
 
+@pytest.mark.slow
 def test_cancelling_works_without_slurms_controller(work: Workplace) -> None:
     counting = Counting(work)
     job = counting.submit()
@@ -242,6 +245,8 @@ def test_cancelling_works_without_slurms_controller(work: Workplace) -> None:
 def test_without_accounting_ends_are_noticed_too(
     on_bare_lab: SlurmLab, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # Said once a process, perhaps in an earlier test.
+    slurm_command._has_accounting.cache_clear()
     work = Workplace(on_bare_lab, tmp_path)
     notes = work.path("pids")
     cancelled = work.submit(functions.start_stray_child, notes, key="cancelled")

@@ -52,6 +52,9 @@ def test_without_accounting_sacct_knows_nothing(on_bare_lab: SlurmLab) -> None:
 
 
 def test_the_two_labs_do_not_see_each_other(lab: SlurmLab, bare_lab: SlurmLab) -> None:
+    # Earlier tests may have left something in the queue.
+    lab.cancel_all()
+    bare_lab.cancel_all()
     job = wrap(bare_lab, "sleep 60")
     assert bare_lab.jobs() == [job]
     assert lab.jobs() == []
@@ -86,6 +89,7 @@ def test_killed_daemons_come_back(on_lab: SlurmLab) -> None:
     assert on_lab.run("srun", "-w", "node1", "printenv", "SLURMD_NODENAME").strip() == "node1"
 
 
+@pytest.mark.slow
 def test_processes_of_jobs_are_found_even_when_their_slurmd_is_gone(on_lab: SlurmLab) -> None:
     job = wrap(on_lab, "sleep 4321", "-w", "node2", "--export=NONE")
     # Slurm calls a job RUNNING a moment before anything runs.

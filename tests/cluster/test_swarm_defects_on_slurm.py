@@ -17,6 +17,9 @@ from tests.cluster.slurm_lab import SlurmLab
 from tests.cluster.workplace import Workplace
 from tests.infra.swarms import chat, config, template, until
 
+# Each waits for Slurm to notice something; the other defects are in tests/infra.
+pytestmark = pytest.mark.slow
+
 CPUS, NODES_LEFT_OUT = 4, "node[3-4]"
 
 

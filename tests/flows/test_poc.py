@@ -144,6 +144,9 @@ def test_prefect_shows_tasks_progress_and_tables(finished: Finished) -> None:
     with get_client(sync_client=True) as client:
         shown = {a.key: a for a in client.read_artifacts() if a.flow_run_id}
     assert {"preference-pairs", "training", "evaluation", "funnel", "report"} <= shown.keys()
+    (place,) = [json.loads(a.data) for key, a in shown.items() if key.startswith("job-training")]
+    assert place[0]["state"].startswith(("running", "finished"))
+    assert place[0]["log"].endswith(".out")
     assert shown["training"].type == "progress"
     assert shown["training"].data == 100
     rows = json.loads(shown["funnel"].data)

@@ -34,7 +34,8 @@ def hold(root: Path) -> subprocess.Popen[str]:
 
 def test_it_makes_its_folders(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "runs" / "poc", need_gb=0)
-    assert {each.name for each in workspace.root.iterdir()} == {"artifacts", "journal", "jobs"}
+    made = {"artifacts", "journal", "jobs", "fleets"}
+    assert {each.name for each in workspace.root.iterdir()} == made
     assert workspace.jobs == workspace.root / "jobs"
     assert Workspace(tmp_path / "runs" / "poc", need_gb=0).root == workspace.root
 
