@@ -182,6 +182,7 @@ def test_preemption_is_waited_through_or_said(work: Workplace, partition: str) -
     assert jobs[0].result(poll=0.1) == "through at start 1"
 
 
+@pytest.mark.slow
 def test_of_two_copies_only_the_newer_one_counts(work: Workplace) -> None:
     """The node's daemon dies: Slurm starts the job elsewhere while the first copy still runs."""
     counting = Counting(work)
@@ -199,6 +200,7 @@ def test_of_two_copies_only_the_newer_one_counts(work: Workplace) -> None:
     assert counting.counter.read_text() == "1"
 
 
+@pytest.mark.slow
 def test_slurms_controller_may_go_and_come_back(
     work: Workplace, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -98,6 +98,7 @@ def test_defect_03_several_instances_need_neither_docker_nor_sudo(
     assert not (place / "called").exists()
 
 
+@pytest.mark.slow
 def test_defect_04_a_job_that_exits_early_ends_the_wait(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +124,7 @@ def test_defect_11_a_server_that_says_503_is_not_ready(place: Path) -> None:
     interrupted(Swarm(config(place, "--standin-503=600")), place)
 
 
+@pytest.mark.slow
 def test_defect_12_a_404_is_no_answer_and_the_wait_has_an_end(place: Path) -> None:
     asked = config(place, "--standin-no-chat", ready_minutes=0.05)
     fails(Swarm(asked), "gives 404")
