@@ -43,7 +43,7 @@ T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
 
 _DEFAULT_CHAT_TOKENS = 1024
-# huggingface_hub writes this where its caller named no model.
+# What stands for no model: nothing, or what huggingface_hub sends where its caller named none.
 _NO_MODEL = ("", "dummy")
 _CLIENT_GONE = 499  # Nobody reads it; it is what the count of requests says.
 

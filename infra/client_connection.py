@@ -252,8 +252,8 @@ def _retry_after(response: httpx2.Response) -> float | None:
     try:
         return max(0.0, float(word))
     except ValueError:
-        pass
+        pass  # Then it is the other form, a date.
     try:
         return max(0.0, email.utils.parsedate_to_datetime(word).timestamp() - time.time())
     except ValueError:
-        return None
+        return None  # Neither form: as good as no header, our own pauses count.

@@ -54,7 +54,7 @@ def registered(fleet: Path) -> list[Endpoint]:
             content = json.loads(file.read_text(encoding="utf-8"))
             found.append(parse_config(Endpoint, content, str(file)))
         except FileNotFoundError:
-            continue
+            continue  # Its instance took it back between the listing and the reading.
         except (ValueError, TypeError, ConfigError) as error:
             logger.warning("%s is not an endpoint (%s).", file, error)
     return found

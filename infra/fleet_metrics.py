@@ -108,6 +108,6 @@ def metric_sums(text: str) -> dict[str, float]:
         try:
             value = float(found[2])
         except ValueError:
-            continue
+            continue  # A word where a number should be says nothing that can be added up.
         sums[found[1]] = sums.get(found[1], 0.0) + value
     return sums
