@@ -188,10 +188,11 @@ class Consultation:
 
 
 def _gpus(cluster: ClusterConfig, role: Role) -> int:
-    if role == "driver" or cluster.device not in {"auto", "cuda"} or cluster.kind == "local":
+    if role == "driver" or cluster.kind == "local":
         return 0
-    wanted = cluster.fleet.gpus if role == "fleet" and cluster.fleet else cluster.gpus_per_node
-    return min(1, wanted or 0)
+    if role == "fleet" and cluster.fleet:
+        return min(1, cluster.fleet.gpus)
+    return cluster.gpus_of_model(role)
 
 
 def _executable(cluster: ClusterConfig) -> str | None:
