@@ -26,7 +26,7 @@ from rich.live import Live
 from rich.logging import RichHandler
 
 from ccai_core.config import explain
-from ccai_core.errors import CCAIError, FleetError
+from ccai_core.errors import CCAIError, ConfigError, FleetError
 from infra.cluster import ClusterConfig, load_cluster
 from infra.endpoint import read_key, registered
 from infra.fleet_driver import Fleet, end_orphans
@@ -42,6 +42,7 @@ _LINE_EVERY_S = 30.0
 _RATE_S = 1.0
 _DRIVER_GONE_S = 30.0
 _DOWN_S = 90.0
+_MOST_INSTANCES = 512
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -205,6 +206,11 @@ def _two_looks(files: FleetFiles) -> tuple[dict[str, Load], dict[str, Load]]:
 
 
 def _scale(files: FleetFiles, instances: int, out: Console) -> int:
+    if not 1 <= instances <= _MOST_INSTANCES:
+        raise ConfigError(
+            f"A fleet has 1 to {_MOST_INSTANCES} instances, not {instances}. To end it: "
+            "`python -m infra.fleet down`."
+        )
     _check_driven(files)
     files.ask_scale(instances)
     out.print(f"Asked for {instances} instances; `status` shows how it goes.", highlight=False)

@@ -67,7 +67,8 @@ class Status(_Existing):
 class Scale(_Existing):
     """Change the number of instances of a fleet that runs elsewhere."""
 
-    instances: tyro.conf.Positional[int] = Field(ge=1, le=512, description="Instances to have.")
+    # Its bounds are checked where it is used: tyro would answer with pydantic's own words.
+    instances: tyro.conf.Positional[int] = Field(description="Instances to have, 1 to 512.")
 
 
 class Down(_Existing):

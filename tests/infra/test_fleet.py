@@ -259,6 +259,7 @@ def test_the_commands(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
         shown = capsys.readouterr().out
         assert "1 of 1 ready" in shown
         assert url in shown
+        assert command(place, "scale", "0") == 2
         assert command(place, "scale", "2") == 0
         until(lambda: read(folder / "state.json").count('"ready"') == 2)
         assert command(place, "scale", "2", "--name", "other") == 2
