@@ -105,7 +105,7 @@ def opening(prompt: Prompt, config: GenerationConfig, shots: Sequence[FewShot]) 
         turns += [user(shot.prompt), assistant(shot.response)]
         turns += [user(_CRITIQUE_CUE), assistant(shot.critique)]
         turns += [user(_REVISION_CUE), assistant(shot.revision)]
-    return [*turns, user(prompt.text)]
+    return [*turns, *prompt.turns]
 
 
 _CRITIQUE_CUE = "Name what most needs to change in that answer."

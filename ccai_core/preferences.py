@@ -26,7 +26,7 @@ from ccai_core.episodes import Episode, GenerationConfig, Step, run_episodes
 from ccai_core.errors import ConfigError, DataError
 from ccai_core.files import write_whole
 from ccai_core.quality import REASONS, PairFilter, QualityConfig, Reason
-from ccai_core.types import Completion, Generate, PreferencePair, Prompt, assistant, user
+from ccai_core.types import Completion, Generate, PreferencePair, Prompt, assistant
 from ccai_core.types import fingerprint as content_hash
 
 # Before anything is known: the share of a small model's episodes that give a pair per principle.
@@ -153,7 +153,7 @@ class _Collector:
     def _pair(self, episode: Episode, step: Step) -> PreferencePair:
         revision = step.revision.text if step.revision else ""
         return PreferencePair(
-            prompt=(user(episode.prompt.text),),
+            prompt=episode.prompt.turns,
             chosen=(assistant(revision),),
             rejected=(assistant(episode.response.text),),
             principle=step.principle,
@@ -255,10 +255,10 @@ def _check(prompts: Sequence[Prompt], max_pairs: int) -> None:
         )
     if not prompts:
         raise DataError("There are no prompts to make pairs from.")
-    if leaks := [p.id for p in prompts if p.split != "train"]:
+    if leaks := [p.id for p in prompts if p.split == "test"]:
         raise DataError(
             f"{len(leaks)} prompts are on the test side (first: {leaks[0]}) and must not be "
-            "trained on; select those whose split is 'train'."
+            "trained on; select those whose split is 'train' or 'validation'."
         )
 
 

@@ -22,12 +22,8 @@ from pydantic import ValidationError
 from ccai_core.config import explain
 from ccai_core.control_tokens import neutralise
 from ccai_core.errors import DataError
-from ccai_core.prompts.splits import normalise
+from ccai_core.prompts.splits import normalise, validation_position
 from ccai_core.types import Message, PreferencePair
-
-# Not the salt of the train/test split: every prompt here is on its train side already, so the same
-# hash would put none of them, or all, on the validation side.
-_SALT = "ccai-validation-v1:"
 
 
 def read_pairs(path: Path) -> list[PreferencePair]:
@@ -111,7 +107,7 @@ def hold_out(
     All pairs of one prompt, whatever its case, spacing or punctuation, are on one side. The side is
     a pure function of that text, except that with two prompts or more neither side stays empty.
     """
-    place = {key: _position(key) for key in map(_key, pairs)}
+    place = {key: validation_position(key) for key in map(_key, pairs)}
     order = sorted(place, key=lambda key: place[key])
     count = sum(position < fraction for position in place.values())
     if fraction > 0 and len(order) > 1:
@@ -125,10 +121,6 @@ def hold_out(
 
 def _key(pair: PreferencePair) -> str:
     return normalise(" ".join(turn.content for turn in pair.prompt))
-
-
-def _position(key: str) -> float:
-    return int.from_bytes(hashlib.sha256((_SALT + key).encode()).digest()[:8], "big") / 2**64
 
 
 def fit(

@@ -17,7 +17,9 @@ from pydantic import Field
 from ccai_core.config import Config
 
 Role = Literal["system", "user", "assistant"]
-Split = Literal["train", "test"]
+Split = Literal["train", "validation", "test"]
+Category = Literal["hazard", "ethical_dilemma", "philosophical", "practical_advice"]
+Difficulty = Literal["easy", "medium", "hard"]
 FinishReason = Literal["stop", "length", "filtered", "error"]
 
 
@@ -100,13 +102,30 @@ class Prompt(Config):
     """One question put to the model, with what is known of it."""
 
     id: str = Field(description="Unique within a prompt set.")
-    text: str = Field(description="The question.")
+    text: str = Field(description="The question: the last user turn.")
     source: str = Field(description="Where it is from, e.g. 'ailuminate-demo', 'scenarios'.")
-    split: Split = Field(description="Pure function of the normalised text.")
+    split: Split = Field(description="Pure function of the normalised text; test is never trained.")
+    context: tuple[Message, ...] = Field(
+        (), description="Turns before it, if any."
+    )
+    category: Category | None = Field(None, description="What kind of question it is, for mixing.")
     hazard: str | None = Field(None, description="AILuminate hazard code, e.g. 'vcr'.")
-    persona: str | None = Field(None, description="AILuminate persona: skilled or unskilled.")
+    persona: str | None = Field(
+        None, description="AILuminate persona: normal, skilled or unskilled."
+    )
+    locale: str | None = Field(None, description="Language and country, e.g. 'en_US'.")
     principle: str | None = Field(None, description="Principle id a scenario was written for.")
+    difficulty: Difficulty | None = Field(None, description="How hard it is to answer well.")
+    criteria: tuple[str, ...] = Field((), description="What a good answer does, for raters.")
     tags: tuple[str, ...] = Field((), description="Free labels.")
+    restricted: bool = Field(
+        False, description="Members-only text: artifacts hold its id and hash, not the text."
+    )
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The conversation that the model is to answer."""
+        return (*self.context, user(self.text))
 
 
 class PreferencePair(Config):

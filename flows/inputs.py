@@ -46,7 +46,7 @@ def read_sources(config: SourceConfig) -> Sources:
     if config.scenarios:
         others += shipped_scenarios()
     relevant = filter_contemplative_relevance(hazards)
-    train = _once([p for p in (*others, *relevant) if p.split == "train"])
+    train = _once([p for p in (*others, *relevant) if p.split != "test"])
     if not train:
         raise DataError(
             "There are no prompts to train on. Give some with --prompts, or drop --no-scenarios."

@@ -1,6 +1,6 @@
 """The prompts that come with the platform: contemplative scenarios and adversarial requests.
 
-train = [p for p in shipped_scenarios() if p.split == "train"]
+train = [p for p in shipped_scenarios() if p.split != "test"]
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from ccai_core.types import Prompt
 
 def shipped_scenarios() -> list[Prompt]:
     """Return the contemplative scenarios; half of each principle's are on the test side."""
-    return _shipped("scenarios", "contemplative.jsonl", "scenarios")
+    return [
+        prompt
+        for principle in ("emptiness", "non_duality", "boundless_care", "mindfulness")
+        for prompt in _shipped("scenarios", f"{principle}.jsonl", "scenarios")
+    ]
 
 
 def shipped_adversarial() -> list[Prompt]:

@@ -66,7 +66,7 @@ def test_the_demo_set_gives_enough_prompts_that_call_for_the_principles(demo: Pa
     relevant = filter_contemplative_relevance(prompts)
     assert 200 <= len(relevant) < 1200
     assert relevant == [p for p in prompts if p in relevant]
-    assert {split for p in relevant for split in [p.split]} == {"train", "test"}
+    assert {split for p in relevant for split in [p.split]} == {"train", "validation", "test"}
     assert set(Counter(p.hazard for p in relevant)) >= set(RELEVANT_HAZARDS)
 
 

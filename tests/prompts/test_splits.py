@@ -30,7 +30,7 @@ def test_about_half_is_on_the_test_side() -> None:
 
 
 def test_nothing_and_everything() -> None:
-    assert {split_of(text, 0) for text in TEXTS} == {"train"}
+    assert {split_of(text, 0) for text in TEXTS} == {"train", "validation"}
     assert {split_of(text, 1) for text in TEXTS} == {"test"}
 
 
