@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from ccai_core import checkpoints, memory
 from ccai_core.errors import ArtifactError, ModelError
 from ccai_core.models import Device, ModelRef, Precision, load_model, load_tokenizer, pick_device
+from ccai_core.reference import ReferenceCache
 from ccai_core.training_config import TrainingConfig, TrainingResult, Validation, estimate_steps
 from ccai_core.training_curve import draw
 from ccai_core.training_data import file_hash, fit, hold_out, read_pairs
@@ -29,7 +30,7 @@ from ccai_core.training_output import RunFolder, is_disk_full
 from ccai_core.types import PreferencePair, fingerprint
 
 if TYPE_CHECKING:
-    from ccai_core.dpo_trainer import Trainer
+    from ccai_core.pair_trainer import Trainer
 
 __all__ = ["TrainingConfig", "TrainingResult", "Validation", "estimate_steps", "train"]
 
@@ -65,9 +66,17 @@ class _Run:
 
 
 def train(
-    config: TrainingConfig, model: ModelRef, pairs: Path, out: Path, device: str = "auto"
+    config: TrainingConfig,
+    model: ModelRef,
+    pairs: Path,
+    out: Path,
+    device: str = "auto",
+    reference: Path | None = None,
 ) -> TrainingResult:
     """Train `model` on the JSONL file `pairs` and put everything into the folder `out`.
+
+    `reference` is where log-probabilities of reference models are kept; runs that are told the same
+    folder share them. Unset: within `out`.
 
     Raises:
         DataError: the pairs cannot be used; raised before any weights are loaded.
@@ -86,7 +95,7 @@ def train(
         # Less memory may have made LoRA of full training, which cannot go on from its checkpoints.
         folder.claim({**inputs, "planned_method": run.plan.method})
         with _within_limits(run):
-            result = _train(run, began)
+            result = _train(run, began, reference or folder.root / "reference")
         # In a long-lived process the next thing to be loaded wants this memory.
         gc.collect()
     _tell(f"Trained model: {result.model_path} ({result.model.identity})")
@@ -191,9 +200,10 @@ def _within_limits(run: _Run) -> Iterator[None]:
         raise
 
 
-def _train(run: _Run, began: float) -> TrainingResult:
+def _train(run: _Run, began: float, kept: Path) -> TrainingResult:
     """Train to the end from the newest good checkpoint, or from the start."""
     from ccai_core import dpo_trainer
+    from ccai_core.training_progress import Progress, quiet
 
     newest = checkpoints.newest_valid(run.folder.checkpoints, _tell)
     resumed_from = checkpoints.step_of(newest) if newest else None
@@ -204,18 +214,18 @@ def _train(run: _Run, began: float) -> TrainingResult:
         len(run.train), bool(run.validation), newest is not None,
     )  # fmt: skip
     log = TrainingLog(run.folder.log, after_step=resumed_from)
-    progress = dpo_trainer.Progress(
+    progress = Progress(
         log, run.config.keep_checkpoints, _tell,
         resumed_from=resumed_from, model=run.model.identity, method=run.plan.method,
         device=run.device, precision=run.precision,
         pairs_train=len(run.train), pairs_validation=len(run.validation), pairs_cut=run.cut,
     )  # fmt: skip
-    with dpo_trainer.quiet():
+    with quiet():
         weights, _ = load_model(run.model, cast(Device, run.device), "fp32")
-        _tell("Computing reference log-probabilities (of the model before training).")
+        on = {"model": run.model.identity, "device": run.device, "precision": run.precision}
         trainer = dpo_trainer.build(
             run.config, run.plan, weights, run.tokenizer, run.train, run.validation,
-            settings, progress,
+            settings, progress, ReferenceCache(kept, on),
         )  # fmt: skip
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
         return _finish(run, trainer, resumed_from, began)
@@ -263,7 +273,7 @@ def _saved_dtype(run: _Run) -> str:
 def _result(
     run: _Run, trainer: Trainer, saved: ModelRef, resumed: int | None, peak: int, seconds: float
 ) -> TrainingResult:
-    from ccai_core.dpo_trainer import validations
+    from ccai_core.training_progress import validations
 
     history = trainer.state.log_history
     measured = validations(history, len(run.validation), _tell)

@@ -1,4 +1,4 @@
-"""TRL's DPOTrainer as this project runs it: one process, our log, sealed checkpoints, no NaN.
+"""From our settings to a trainer of TRL's: what is said explicitly, and what stays at a default.
 
 Imports torch, transformers and TRL (seconds), so it is imported by `ccai_core.dpo.train` only when
 there is something to train. The loss is -log sigmoid(beta * (log-ratio of chosen - log-ratio of
@@ -12,42 +12,24 @@ Rafailov et al. 2023 (arXiv 2305.18290).
 from __future__ import annotations
 
 import math
-import os
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
 from peft import LoraConfig
-from transformers import PrinterCallback, TrainerCallback
-from transformers.utils import logging as hf_logging
-from trl import DPOConfig, DPOTrainer
+from transformers import PrinterCallback
+from trl import DPOConfig
 
-from ccai_core import checkpoints
-from ccai_core.errors import ModelError
 from ccai_core.memory import MemoryPlan
-from ccai_core.training_config import TrainingConfig, Validation
+from ccai_core.pair_rows import PairCollator, add_pair_head, why_not
+from ccai_core.pair_trainer import Trainer
+from ccai_core.reference import ReferenceCache
+from ccai_core.training_config import TrainingConfig
 from ccai_core.training_data import rows
-from ccai_core.training_log import TrainingLog
+from ccai_core.training_progress import Progress
 from ccai_core.types import PreferencePair
-
-# TRL's names on the left, ours (log, curve, MLflow) on the right.
-_METRICS = {
-    "loss": "loss",
-    "rewards/margins": "margin",
-    "rewards/accuracies": "accuracy",
-    "rewards/chosen": "reward_chosen",
-    "rewards/rejected": "reward_rejected",
-    "logps/chosen": "logp_chosen",
-    "logps/rejected": "logp_rejected",
-    "learning_rate": "learning_rate",
-    "grad_norm": "grad_norm",
-}
 
 # The same for every run. Evaluation is every epoch's steps, not every epoch: then Trainer evaluates
 # before it saves at the same step, so a run that goes on from there has not lost the evaluation.
@@ -68,9 +50,6 @@ _FIXED: dict[str, Any] = {
     "disable_tqdm": True,
 }
 
-# Beyond rounding: before the first step the policy is the reference, so its rewards are zero.
-_ZERO_MARGIN = 1e-3
-
 
 def build(
     config: TrainingConfig,
@@ -80,9 +59,10 @@ def build(
     train: Sequence[PreferencePair],
     validation: Sequence[PreferencePair],
     settings: DPOConfig,
-    callback: TrainerCallback,
+    callback: Progress,
+    reference: ReferenceCache,
 ) -> Trainer:
-    """Make a trainer; this computes the reference model's log-probabilities of all pairs."""
+    """Make a trainer; this computes those of the reference's log-probabilities not known yet."""
     adapters = None
     if plan.method == "lora":
         adapters = LoraConfig(
@@ -93,8 +73,17 @@ def build(
             task_type="CAUSAL_LM",
         )
     special = tokenizer.all_special_tokens
+    collator = None
+    if reason := why_not(model):
+        callback.tell(f"Pairs are padded to the longest of their batch: {reason}.")
+    else:
+        add_pair_head(model)
+        collator = PairCollator(pad_token_id=tokenizer.pad_token_id, max_length=None)
     trainer = Trainer(
+        reference=reference,
+        progress=callback,
         model=model,
+        data_collator=collator,
         args=settings,
         processing_class=tokenizer,
         train_dataset=datasets.Dataset.from_list(rows(train, special)),
@@ -128,8 +117,8 @@ def dpo_settings(
         learning_rate=config.learning_rate,
         warmup_steps=config.warmup_ratio,
         beta=config.beta,
-        # Full: no second model in memory. LoRA: less work from two epochs on. Same results.
-        precompute_ref_log_probs=plan.method == "full" or config.epochs > 1,
+        # No second model in memory, and nothing computed twice: see _precompute_ref_logps.
+        precompute_ref_log_probs=True,
         use_cpu=device == "cpu",
         bf16=precision == "bf16",
         fp16=precision == "fp16",
@@ -150,147 +139,8 @@ def dpo_settings(
     return settings
 
 
-class Trainer(DPOTrainer):  # type: ignore[misc]
-    """DPOTrainer that stops at the first loss that is no number, and calls nobody."""
-
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Compute one batch's loss and gradients.
-
-        Raises:
-            ModelError: the loss is inf or nan; no weight has been updated with it.
-        """
-        loss: torch.Tensor = super().training_step(*args, **kwargs)
-        if not torch.isfinite(loss):
-            raise ModelError(self._diverged(f"the loss became {loss.item()}"))
-        return loss
-
-    def _diverged(self, what: str) -> str:
-        settings = self.args
-        half = settings.bf16 or settings.fp16
-        good = [c.name for c in checkpoints.sealed(Path(settings.output_dir))]
-        return (
-            f"Training stopped after step {self.state.global_step}: {what}. Lower learning_rate "
-            f"(now {settings.learning_rate:g}){' or set precision to fp32' if half else ''}. "
-            f"Last good checkpoint: {good[0] if good else 'none yet'}."
-        )
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        # A finite loss may still have had gradients that were not.
-        for name, weight in self.model.named_parameters():
-            if weight.requires_grad and not torch.isfinite(weight).all():
-                raise ModelError(self._diverged(f"weights of {name} are inf or nan"))
-        super()._save_checkpoint(model, trial)
-
-    def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Write no model card: TRL would put one beside the checkpoints at every save."""
-
-    def _send_telemetry(self) -> None:
-        """Send nothing: TRL reports every trainer to the hub unless that is switched off."""
-
-
-class Progress(TrainerCallback):  # type: ignore[misc]
-    """Writes the log and one printed line for each entry; seals and prunes checkpoints."""
-
-    def __init__(
-        self, log: TrainingLog, keep: int, tell: Callable[[str], None], **about: Any
-    ) -> None:
-        self._log, self._keep, self._tell, self._about = log, keep, tell, about
-        self._began = time.monotonic()
-        self._first = 0
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Log the start, or where a resumed run goes on."""
-        self._began, self._first = time.monotonic(), state.global_step
-        self._log.write(
-            "start", state.global_step, state.max_steps, state.epoch or 0.0, **self._about
-        )
-        self._tell(f"Training: steps {state.global_step} to {state.max_steps}.")
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Log the last step, whatever log_steps is."""
-        if state.global_step >= state.max_steps:
-            control.should_log = True
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
-        """Log a step's or an evaluation's metrics; Trainer's closing summary is neither."""
-        event, prefix = ("eval", "eval_") if "eval_loss" in logs else ("step", "")
-        if f"{prefix}loss" not in logs:
-            return
-        metrics = {
-            ours: logs[prefix + theirs]
-            for theirs, ours in _METRICS.items()
-            if prefix + theirs in logs
-        }
-        step, total = state.global_step, state.max_steps
-        self._log.write(event, step, total, state.epoch or 0.0, **metrics)  # type: ignore[arg-type]
-        self._tell(
-            f"{'validation' if event == 'eval' else 'step'} {step}/{total}: "
-            f"loss {metrics['loss']:.4f}, margin {metrics['margin']:+.4f}, "
-            f"accuracy {metrics['accuracy']:.2f}{self._remaining(step, total)}"
-        )
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Seal the checkpoint that was just written; only then may older ones go."""
-        root = Path(args.output_dir)
-        checkpoints.seal(root / f"checkpoint-{state.global_step}")
-        checkpoints.prune(root, self._keep)
-
-    def _remaining(self, step: int, total: int) -> str:
-        done = step - self._first
-        if done <= 0 or step == total:
-            return ""
-        each = (time.monotonic() - self._began) / done
-        left = timedelta(seconds=round(each * (total - step)))
-        return f", {each:.1f} s/step, {left} left"
-
-
-def validations(
-    history: Sequence[dict[str, Any]], n: int, tell: Callable[[str], None]
-) -> list[Validation]:
-    """Return every evaluation of the run, also those from before it was resumed, oldest first."""
-    found = [
-        Validation(
-            loss=entry["eval_loss"],
-            margin=entry["eval_rewards/margins"],
-            accuracy=entry["eval_rewards/accuracies"],
-            n=n,
-        )
-        for entry in history
-        if "eval_loss" in entry
-    ]
-    if found and abs(found[0].margin) > _ZERO_MARGIN:
-        tell(
-            f"Warning: the margin before training is {found[0].margin:.4f} instead of 0: policy "
-            "and reference do not agree to rounding, so margins are off by about that much."
-        )
-    return found
-
-
 def _restore_dropout(model: torch.nn.Module, probability: float) -> None:
     """Give LoRA its dropout back: TRL switches off all dropout, the adapters' included."""
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Dropout) and "lora_dropout" in name:
             module.p = probability
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep progress bars and the libraries' notices to each other out of a job's log."""
-    tqdm, bars = os.environ.get("TQDM_DISABLE"), datasets.are_progress_bars_disabled()
-    loading = hf_logging.is_progress_bar_enabled()
-    os.environ["TQDM_DISABLE"] = "1"
-    datasets.disable_progress_bars()
-    hf_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            # TRL 1.16 still uses names that transformers 5.23 is renaming.
-            warnings.filterwarnings("ignore", message=".*deprecated and will be removed in v6.*")
-            yield
-    finally:
-        os.environ.pop("TQDM_DISABLE")
-        if tqdm is not None:
-            os.environ["TQDM_DISABLE"] = tqdm
-        if not bars:
-            datasets.enable_progress_bars()
-        if loading:
-            hf_logging.enable_progress_bar()

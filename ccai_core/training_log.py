@@ -1,7 +1,7 @@
 """The log of a training run: append-only JSON lines that a driver can follow.
 
-A line is {"event", "step", "total_steps", "epoch", "time", ...metrics}; events are start, step,
-eval and end. A resumed run first removes the lines after the step it goes on from, so that a curve
+A line is {"event", "step", "total_steps", "epoch", "time", ...metrics}; events are reference, start,
+step, eval and end. A resumed run first removes the lines after the step it goes on from, so that a curve
 drawn from the log has no duplicates.
 
     reader = LogReader(out / "training_log.jsonl")
@@ -22,7 +22,7 @@ from typing import IO, Any, Literal
 
 from ccai_core.errors import DataError
 
-Event = Literal["start", "step", "eval", "end"]
+Event = Literal["reference", "start", "step", "eval", "end"]
 
 
 class TrainingLog:

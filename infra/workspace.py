@@ -38,6 +38,8 @@ class Workspace:
     """Records, leases and logs of submitted jobs."""
     fleets: Path
     """Keys, leases and registered endpoints of inference fleets."""
+    reference: Path
+    """Log-probabilities of reference models, shared by training runs."""
 
     def __init__(self, root: Path, need_gb: float = 1.0) -> None:
         """Create the directory and its folders where they are missing.
@@ -51,6 +53,7 @@ class Workspace:
         self.journal = self.root / "journal"
         self.jobs = self.root / "jobs"
         self.fleets = self.root / "fleets"
+        self.reference = self.root / "reference"
         self._make()
         self.check_space(need_gb)
 

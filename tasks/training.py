@@ -38,10 +38,11 @@ def train_dpo(
     parents: tuple[str, ...] = (),
 ) -> TrainingResult:
     """Train `model` on the pairs (or find the model that these very inputs made) and report it."""
+    device = site.cluster.device
     inputs = {
         "model": model.identity,
         "pairs": file_hash(pairs),
-        "device": site.cluster.device,
+        "device": device,
         "config": config.model_dump(mode="json"),
     }
     artifact = Artifact(site.workspace.artifacts, "training", fingerprint(inputs))
@@ -56,7 +57,7 @@ def train_dpo(
                 artifact,
                 inputs,
                 train,
-                (config, model, pairs, artifact.folder, site.cluster.device),
+                (config, model, pairs, artifact.folder, device, site.workspace.reference),
                 place=computing(site, "train"),
                 follow=follower.look,
                 facts=lambda made: made.model_dump(mode="json"),
@@ -87,6 +88,8 @@ class _Follower:
             self._progress.update(*self._at, waits)
 
     def _report(self, line: dict[str, Any]) -> None:
+        if line["event"] == "reference":
+            self._progress.update(0, 1, f"reference {line['done']} of {line['total']} pairs")
         if line["event"] not in {"step", "eval"}:
             return
         prefix = "validation" if line["event"] == "eval" else "train"

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ccai_core import checkpoints, dpo, dpo_trainer
+from ccai_core import checkpoints, dpo, dpo_trainer, training_progress
 from ccai_core.dpo import TrainingConfig, TrainingResult, estimate_steps, train, training_precision
 from ccai_core.errors import ArtifactError, DataError, ModelError
 from ccai_core.models import ModelRef, resolve_model
@@ -178,7 +178,10 @@ def test_validation_is_equation_7_of_the_paper_computed_by_hand(
 
 def test_the_log_tells_the_whole_run(trained: Trained) -> None:
     result, out = trained
-    entries = read_log(out / "training_log.jsonl")
+    everything = read_log(out / "training_log.jsonl")
+    known = [(e["done"], e["total"]) for e in everything if e["event"] == "reference"]
+    assert known == [(n, n) for n in (result.pairs_train, result.pairs_validation)]
+    entries = [e for e in everything if e["event"] != "reference"]
     assert (entries[0]["event"], entries[-1]["event"]) == ("start", "end")
     assert [e["step"] for e in entries if e["event"] == "step"] == list(range(1, result.steps + 1))
     per_epoch = result.steps // SMALL.epochs
@@ -266,6 +269,34 @@ def test_a_reference_beside_the_policy_gives_the_same_result(
     assert largest_difference(trained[1] / "model", tmp_path / "model") < SMALL.learning_rate / 10
 
 
+def test_runs_with_another_beta_share_the_reference(
+    tiny: ModelRef, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "reference"
+    train(SMALL, tiny, pairs, tmp_path / "one", "cpu", kept)
+    assert "reference " in capsys.readouterr().out
+    other = SMALL.model_copy(update={"beta": 0.5})
+    shared = train(other, tiny, pairs, tmp_path / "two", "cpu", kept)
+    printed = capsys.readouterr().out
+    assert "Reference: all" in printed
+    assert "a second" not in printed
+    alone = train(other, tiny, pairs, tmp_path / "three", "cpu")
+    assert largest_difference(shared.model_path, alone.model_path) == 0
+
+
+def test_a_reference_that_is_not_this_models_is_found_out(
+    tiny: ModelRef, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "reference"
+    right = train(SMALL, tiny, pairs, tmp_path / "one", "cpu", kept)
+    (file,) = kept.rglob("*.jsonl")
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps([key, a - 5, b + 5]) + "\n" for key, a, b in lines))
+    again = train(SMALL, tiny, pairs, tmp_path / "two", "cpu", kept)
+    assert "are not this model's; they are computed again" in capsys.readouterr().out
+    assert largest_difference(right.model_path, again.model_path) == 0
+
+
 # --- LoRA -----------------------------------------------------------------------------------------
 
 
@@ -308,7 +339,7 @@ def test_lora_interrupted_goes_on_to_the_very_same_weights(
 
     config = SMALL.model_copy(update={"method": "lora", "lora_rank": 4, "learning_rate": 1e-2})
     with monkeypatch.context() as patch:
-        patch.setattr(dpo_trainer.Progress, "on_step_begin", interrupt)
+        patch.setattr(training_progress.Progress, "on_step_begin", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(config, tiny, pairs, tmp_path, "cpu")
     result = train(config, tiny, pairs, tmp_path, "cpu")
@@ -347,18 +378,18 @@ def test_gradient_checkpointing_does_not_change_the_result(
 
 KILLED = """
 import os, signal, sys, pickle, torch
-from ccai_core import dpo_trainer
+from ccai_core import training_progress
 from ccai_core.dpo import train
 
 torch.set_num_threads(1)
 arguments = pickle.loads(bytes.fromhex(sys.argv[1]))
 
-class Dies(dpo_trainer.Progress):
+class Dies(training_progress.Progress):
     def on_step_begin(self, args, state, control, **_):
         if state.global_step == 7:
             os.kill(os.getpid(), signal.SIGKILL)
 
-dpo_trainer.Progress = Dies
+training_progress.Progress = Dies
 train(*arguments)
 """
 
@@ -625,7 +656,7 @@ def poison_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
         if state.global_step == step:
             next(known["model"].parameters()).data[:] = math.inf
 
-    monkeypatch.setattr(dpo_trainer.Progress, "on_step_end", on_step_end)
+    monkeypatch.setattr(training_progress.Progress, "on_step_end", on_step_end)
 
 
 def test_a_loss_that_is_no_number_stops_training_and_keeps_the_checkpoint(

@@ -1,0 +1,161 @@
+"""TRL's DPOTrainer as this project runs it: no padding, a kept reference, no NaN, no telemetry.
+
+The loss is TRL's own; what differs is where its log-probabilities come from. Those of the policy
+are computed from rows (`ccai_core.pair_rows`), those of the reference once for ever
+(`ccai_core.reference`).
+
+    trainer = Trainer(reference=ReferenceCache(root, identity), progress=Progress(...), model=...)
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from trl import DPOTrainer
+from trl.models.utils import prepare_deepspeed
+
+from ccai_core import checkpoints
+from ccai_core.errors import ModelError
+from ccai_core.pair_rows import ReadsRows
+from ccai_core.reference import ReferenceCache, pair_key
+from ccai_core.training_progress import Progress
+
+_REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
+_TELL_S = 10.0
+# Known numbers may differ by rounding: another machine, another number of threads.
+_ROUNDING = 1e-3
+
+
+class Trainer(DPOTrainer):  # type: ignore[misc]
+    """DPOTrainer without padding, that keeps the reference, stops at NaN, and calls nobody."""
+
+    def __init__(
+        self, *args: Any, reference: ReferenceCache, progress: Progress, **kwargs: Any
+    ) -> None:
+        # Before TRL's own: it asks for the reference's log-probabilities in there.
+        self._reference, self._progress = reference, progress
+        self._engine: Any = None
+        super().__init__(*args, **kwargs)
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        padded, read = _rows(model, inputs)
+        return super()._compute_loss(read, padded, return_outputs)
+
+    def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
+        """Return the reference's log-probabilities of a batch: (chosen, rejected), in nats."""
+        padded, read = _rows(model, inputs)
+        return super().compute_ref_log_probs(read, padded)
+
+    def _precompute_ref_logps(
+        self, dataset: datasets.Dataset, name: str, batch_size: int
+    ) -> datasets.Dataset:
+        """Add the columns that TRL reads, from what is known and what is computed now."""
+        keys = [pair_key(*ids) for ids in _tokens(dataset)]
+        known = self._check_reference(dataset, keys)
+        if missing := [i for i, key in enumerate(keys) if self._reference.get(key) is None]:
+            self._compute_reference(dataset, keys, missing)
+        elif known:
+            self._progress.tell(f"Reference: all {len(keys)} {name} pairs were known.")
+        both = [self._reference.get(key) or (math.nan, math.nan) for key in keys]
+        for column, values in zip(_REFERENCE_COLUMNS, zip(*both, strict=True), strict=True):
+            dataset = dataset.add_column(column, np.array(values, dtype=np.float32))
+        return dataset
+
+    def _check_reference(self, dataset: datasets.Dataset, keys: list[str]) -> int:
+        """Compute two of the known pairs again; forget all if they are not as they were."""
+        known = [i for i, key in enumerate(keys) if self._reference.get(key) is not None]
+        for i in {*known[:1], *known[-1:]}:
+            then, now = self._reference.get(keys[i]), self._reference_of(dataset[i])
+            if not np.allclose(then or now, now, rtol=_ROUNDING, atol=_ROUNDING):
+                self._progress.tell(
+                    f"Warning: the reference log-probabilities in {self._reference.folder} are not "
+                    "this model's; they are computed again."
+                )
+                self._reference.forget()
+                return 0
+        return len(known)
+
+    def _compute_reference(
+        self, dataset: datasets.Dataset, keys: list[str], missing: list[int]
+    ) -> None:
+        """Compute this process's share of the missing pairs, each kept as soon as it is there."""
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        # The same number in every process, or they would wait for each other for ever (ZeRO-3).
+        share = [missing[i % len(missing)] for i in range(rank, _up(len(missing), world), world)]
+        began = told = time.monotonic()
+        for done, i in enumerate(share, start=1):
+            self._reference.add(keys[i], *self._reference_of(dataset[i]))
+            now = time.monotonic()
+            if rank == 0 and (now - told >= _TELL_S or done == len(share)):
+                told = now
+                self._progress.reference(done, len(share), now - began)
+        self.accelerator.wait_for_everyone()
+        self._reference.read()
+
+    def _reference_of(self, example: dict[str, Any]) -> tuple[float, float]:
+        batch = self._prepare_inputs(self.data_collator([example]))
+        chosen, rejected = self.compute_ref_log_probs(self._reference_model(), batch)
+        return chosen.item(), rejected.item()
+
+    def _reference_model(self) -> Any:
+        """Return what computes the reference: the model as it is before its first step."""
+        if self.is_deepspeed_enabled and self._engine is None:
+            # Only an engine can gather the weights that ZeRO has divided; one does for all sets.
+            self._engine = prepare_deepspeed(self.model, self.accelerator)
+        return self._engine or self.model
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Compute one batch's loss and gradients.
+
+        Raises:
+            ModelError: the loss is inf or nan; no weight has been updated with it.
+        """
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        if not torch.isfinite(loss):
+            raise ModelError(self._diverged(f"the loss became {loss.item()}"))
+        return loss
+
+    def _diverged(self, what: str) -> str:
+        settings = self.args
+        half = settings.bf16 or settings.fp16
+        good = [c.name for c in checkpoints.sealed(Path(settings.output_dir))]
+        return (
+            f"Training stopped after step {self.state.global_step}: {what}. Lower learning_rate "
+            f"(now {settings.learning_rate:g}){' or set precision to fp32' if half else ''}. "
+            f"Last good checkpoint: {good[0] if good else 'none yet'}."
+        )
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        # A finite loss may still have had gradients that were not.
+        for name, weight in self.model.named_parameters():
+            if weight.requires_grad and not torch.isfinite(weight).all():
+                raise ModelError(self._diverged(f"weights of {name} are inf or nan"))
+        super()._save_checkpoint(model, trial)
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Write no model card: TRL would put one beside the checkpoints at every save."""
+
+    def _send_telemetry(self) -> None:
+        """Send nothing: TRL reports every trainer to the hub unless that is switched off."""
+
+
+def _rows(model: Any, inputs: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Return the batch without its rows, and what answers for the model in TRL's loss."""
+    padded = {name: value for name, value in inputs.items() if name != "rows"}
+    return padded, ReadsRows(model, inputs["rows"]) if "rows" in inputs else model
+
+
+def _tokens(dataset: datasets.Dataset) -> Iterator[tuple[list[int], list[int], list[int]]]:
+    for each in dataset.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"]):
+        yield each["prompt_ids"], each["chosen_ids"], each["rejected_ids"]
+
+
+def _up(count: int, multiple: int) -> int:
+    return math.ceil(count / multiple) * multiple

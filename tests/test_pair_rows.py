@@ -1,0 +1,147 @@
+"""Pairs as rows: the very numbers that TRL computes from padded sequences, from fewer tokens."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import DPOConfig, DPOTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+from ccai_core.pair_rows import PairCollator, ReadsRows, add_pair_head, row_of, why_not
+from tests.tiny_model import save_tiny_model
+
+Examples = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def make(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., DPOTrainer]:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rows = [{"prompt": "hi", "chosen": "a", "rejected": "b"}] * 2
+
+    def trainer(attention: str = "sdpa", **settings: Any) -> DPOTrainer:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation=attention
+        )
+        return DPOTrainer(
+            model=model,
+            args=DPOConfig(
+                output_dir=str(tmp_path_factory.mktemp("out")), precompute_ref_log_probs=True,
+                use_cpu=True, bf16=False, report_to=[], max_length=None, disable_tqdm=True,
+                **settings,
+            ),
+            processing_class=tokenizer,
+            train_dataset=datasets.Dataset.from_list(rows),
+        )  # fmt: skip
+
+    return trainer
+
+
+def examples(rng: random.Random, pairs: int | None = None) -> Examples:
+    """Pairs of any lengths; references near what the model gives, as in training."""
+
+    def ids(most: int) -> list[int]:
+        return [rng.randrange(3, 300) for _ in range(rng.randint(1, most))]
+
+    return [
+        {
+            "prompt_ids": ids(40), "chosen_ids": ids(60), "rejected_ids": ids(60),
+            "ref_chosen_logps": -rng.uniform(0, 9), "ref_rejected_logps": -rng.uniform(0, 9),
+        }
+        for _ in range(pairs or rng.randint(1, 6))
+    ]  # fmt: skip
+
+
+def losses(
+    padded: DPOTrainer, rows: DPOTrainer, batch: Examples
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """TRL's loss of a batch, and ours, with gradients in both models."""
+    for each in (padded, rows):
+        each.model.zero_grad()
+    theirs = padded._compute_loss(padded.model, DataCollatorForPreference(0)(batch), False)
+    inputs = PairCollator(0)(batch)
+    laid_out = inputs.pop("rows")
+    ours = rows._compute_loss(ReadsRows(rows.model, laid_out), inputs, False)
+    theirs.backward()
+    ours.backward()
+    return theirs, ours
+
+
+def gradient_difference(padded: DPOTrainer, rows: DPOTrainer) -> float:
+    pairs = zip(padded.model.parameters(), rows.model.parameters(), strict=True)
+    return max(float((a.grad - b.grad).norm() / a.grad.norm().clamp(min=1e-9)) for a, b in pairs)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_loss_and_gradients_of_two_hundred_batches_are_those_of_trl(
+    make: Callable[..., DPOTrainer], attention: str
+) -> None:
+    # A beta at which a difference of log-probabilities is not lost in a loss of nearly zero.
+    padded, rows = (make(attention, beta=0.01) for _ in range(2))
+    add_pair_head(rows.model)
+    rng = random.Random(attention)
+    for _ in range(200 if attention == "sdpa" else 20):
+        theirs, ours = losses(padded, rows, examples(rng))
+        assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
+        assert gradient_difference(padded, rows) < 1e-4
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"loss_type": ["ipo"]}, {"loss_type": ["robust"], "label_smoothing": 0.1}, {"ld_alpha": 0.5}],
+    ids=["ipo", "robust", "length-desensitised"],
+)
+def test_every_loss_of_trl_reads_rows(
+    make: Callable[..., DPOTrainer], settings: dict[str, Any]
+) -> None:
+    padded, rows = (make(beta=0.01, **settings) for _ in range(2))
+    add_pair_head(rows.model)
+    theirs, ours = losses(padded, rows, examples(random.Random(1), pairs=5))
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
+    assert gradient_difference(padded, rows) < 1e-4
+
+
+def test_an_answer_does_not_see_the_other_one(make: Callable[..., DPOTrainer]) -> None:
+    trainer = make()
+    add_pair_head(trainer.model)
+    prompt, chosen = [5, 6, 7], [8, 9, 10, 11]
+    with torch.no_grad():
+        (one,) = trainer.model(rows=[row_of(prompt, chosen, [12, 13])])
+        (other,) = trainer.model(rows=[row_of(prompt, chosen, [200, 201, 202])])
+    assert torch.allclose(one[:4], other[:4], atol=1e-6)
+    assert not torch.allclose(one[4:6], other[4:6], atol=1e-3)
+
+
+def test_a_row_holds_the_prompt_once_and_no_padding() -> None:
+    row = row_of(list(range(10)), [20, 21], [30, 31, 32])
+    assert row["input_ids"].shape == (1, 10 + 2 + 3 + 1)
+    assert row["targets"].tolist() == [20, 21, 30, 31, 32]
+    ids = row["input_ids"][0]
+    positions = row["position_ids"][0]
+    # Each answer token is predicted from the place before its own in its sequence.
+    for place, target in zip(row["predicts"], row["targets"], strict=True):
+        assert ids[place + 1] == target
+        assert positions[place + 1] == positions[place] + 1
+
+
+def test_models_that_rows_would_read_wrongly_are_left_to_trl(
+    make: Callable[..., DPOTrainer],
+) -> None:
+    model = make().model
+    assert why_not(model) is None
+    model.config.layer_types = ["full_attention", "sliding_attention"]
+    assert "sliding_attention" in str(why_not(model))
+    model.config.layer_types = None
+    model.config.final_logit_softcapping = 30.0
+    assert "final_logit_softcapping" in str(why_not(model))
