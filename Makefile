@@ -6,6 +6,8 @@ STAMP  := $(VENV)/.ready
 TORCH  := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 # A Linux machine without an NVIDIA GPU does not want gigabytes of CUDA: try the CPU build first.
 CPU_INDEX := https://download.pytorch.org/whl/cpu
+# Most tests wait for something; more processes than these would stand in each other's way.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadgroup
 SLURM  := slurm-wlm munge slurmdbd mariadb-server
 
 .DEFAULT_GOAL := help
@@ -42,10 +44,10 @@ poc: $(STAMP) ## The whole PoC on this machine, quick preset, embedded model
 	$(BIN)/python -m flows.poc --preset quick --model embedded
 
 test: $(STAMP) ## All tests that need neither network nor GPU
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-all: $(STAMP) ## Also the slow real-model and chaos tests
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "slow or not slow"
 
 lint: $(STAMP) ## Style, types and import rules
 	$(BIN)/ruff check .

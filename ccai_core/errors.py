@@ -79,7 +79,12 @@ class JobRefusedError(JobError):
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
     """Return `" Did you mean 'x'?"` for the closest valid word, or the list of valid words."""
     choices = sorted(valid)
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    if close:
-        return f" Did you mean {close[0]!r}?"
+    if guess := closest(word, choices):
+        return guess
     return f" Valid: {', '.join(choices)}." if choices else ""
+
+
+def closest(word: str, valid: Iterable[str]) -> str:
+    """Return `" Did you mean 'x'?"`, or nothing: for errors that list what is valid themselves."""
+    close = difflib.get_close_matches(word, sorted(valid), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""

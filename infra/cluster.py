@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from ccai_core.config import Config, load_yaml, parse_config
-from ccai_core.errors import ConfigError, did_you_mean
+from ccai_core.errors import ConfigError, closest
 
 SEARCH_VARIABLE = "CCAI_CLUSTER_PATH"
 
@@ -219,7 +219,7 @@ def load_cluster(name_or_path: str | Path) -> ClusterConfig:
     found = available_clusters()
     if asked not in found:
         raise ConfigError(
-            f"Unknown cluster {asked!r}.{did_you_mean(asked, found)} "
+            f"Unknown cluster {asked!r}.{closest(asked, found)} "
             f"Available: {', '.join(sorted(found))}. Profiles are searched in the package, in "
             f"${SEARCH_VARIABLE} and in {Path.cwd()}; a path to a .yaml file works too."
         )

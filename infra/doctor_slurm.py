@@ -12,7 +12,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ccai_core.errors import did_you_mean
+from ccai_core.errors import closest
 from infra import slurm_command
 from infra.cluster import ClusterConfig, Role
 from infra.doctor_checks import ROLES, Check, bad, by_role, good, is_loopback, note, servers
@@ -148,7 +148,7 @@ def _check_role(role: ClusterConfig, name: Role) -> Iterator[Check]:
     for each in unknown:
         yield bad(
             f"partition {each!r} does not exist",
-            f"Set `partition`.{did_you_mean(each, partitions)} "
+            f"Set `partition`.{closest(each, partitions)} "
             f"There are: {', '.join(sorted(partitions))}.",
         )
     if unknown:
@@ -203,7 +203,7 @@ def _associations(role: ClusterConfig) -> Iterator[Check]:
     if role.account and role.account not in accounts:
         yield grade(
             f"account {role.account!r} is not one of yours",
-            f"Set `account`.{did_you_mean(role.account, accounts)} "
+            f"Set `account`.{closest(role.account, accounts)} "
             f"Yours: {', '.join(sorted(accounts)) or 'none; ask your administrator'}.",
         )
         return
@@ -219,7 +219,7 @@ def _associations(role: ClusterConfig) -> Iterator[Check]:
     if role.qos and role.qos not in allowed:
         yield grade(
             f"qos {role.qos!r} is not open to you",
-            f"Set `qos`.{did_you_mean(role.qos, allowed)} Yours: {', '.join(sorted(allowed))}.",
+            f"Set `qos`.{closest(role.qos, allowed)} Yours: {', '.join(sorted(allowed))}.",
         )
     elif role.qos:
         yield good(f"qos {role.qos!r} is yours")

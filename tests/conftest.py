@@ -1,0 +1,23 @@
+"""How tests are divided when several processes run them (`make test` does)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_HERE = Path(__file__).parent
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is there: several processes of several threads each stand in each other's way.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # A file stays in one process, for its fixtures; so do all files that share a Slurm, or a
+    # finished proof of concept with its Prefect server.
+    for item in items:
+        folder, *rest = item.path.relative_to(_HERE).parts
+        shared = folder in {"cluster", "flows"}
+        item.add_marker(pytest.mark.xdist_group(folder if shared else "/".join([folder, *rest])))
