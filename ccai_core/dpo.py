@@ -73,7 +73,7 @@ def train(
     device: str = "auto",
     reference: Path | None = None,
 ) -> TrainingResult:
-    """Train `model` on the JSONL file `pairs` and put everything into the folder `out`.
+    """Train `model` on `pairs`, a data set's folder or a file, and put everything into the folder `out`.
 
     `reference` is where log-probabilities of reference models are kept; runs that are told the same
     folder share them. Unset: within `out`.
@@ -222,7 +222,12 @@ def _train(run: _Run, began: float, kept: Path) -> TrainingResult:
     )  # fmt: skip
     with quiet():
         weights, _ = load_model(run.model, cast(Device, run.device), "fp32")
-        on = {"model": run.model.identity, "device": run.device, "precision": run.precision}
+        on = {
+            "model": run.model.identity,
+            "device": run.device,
+            "precision": run.precision,
+            "length_desensitised": run.config.length_desensitised,
+        }
         trainer = dpo_trainer.build(
             run.config, run.plan, weights, run.tokenizer, run.train, run.validation,
             settings, progress, ReferenceCache(kept, on),

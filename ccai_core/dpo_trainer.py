@@ -34,7 +34,6 @@ from ccai_core.types import PreferencePair
 # The same for every run. Evaluation is every epoch's steps, not every epoch: then Trainer evaluates
 # before it saves at the same step, so a run that goes on from there has not lost the evaluation.
 _FIXED: dict[str, Any] = {
-    "loss_type": ["sigmoid"],
     # Over-long pairs were left out before: TRL must not cut answers.
     "max_length": None,
     # TRL averages evaluation metrics over batches: with one pair a batch that is over pairs.
@@ -82,6 +81,7 @@ def build(
     trainer = Trainer(
         reference=reference,
         progress=callback,
+        simpo_gamma=config.simpo_gamma if config.loss == "simpo" else None,
         model=model,
         data_collator=collator,
         args=settings,
@@ -117,6 +117,10 @@ def dpo_settings(
         learning_rate=config.learning_rate,
         warmup_steps=config.warmup_ratio,
         beta=config.beta,
+        # SimPO is DPO's loss over averages, with another "reference": see reference_free.
+        loss_type=["sigmoid_norm" if config.loss == "simpo" else config.loss],
+        label_smoothing=config.label_noise if config.loss == "robust" else 0.0,
+        ld_alpha=config.length_desensitised,
         # No second model in memory, and nothing computed twice: see _precompute_ref_logps.
         precompute_ref_log_probs=True,
         use_cpu=device == "cpu",

@@ -24,10 +24,12 @@ from trl.models.utils import prepare_deepspeed
 from ccai_core import checkpoints
 from ccai_core.errors import ModelError
 from ccai_core.pair_rows import ReadsRows
-from ccai_core.reference import ReferenceCache, pair_key
+from ccai_core.reference import Both, ReferenceCache, pair_key
 from ccai_core.training_progress import Progress
 
 _REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
+# Never read: every pair is known once all processes have computed their share.
+_UNKNOWN = (math.nan, math.nan)
 _TELL_S = 10.0
 # Known numbers may differ by rounding: another machine, another number of threads.
 _ROUNDING = 1e-3
@@ -37,10 +39,15 @@ class Trainer(DPOTrainer):  # type: ignore[misc]
     """DPOTrainer without padding, that keeps the reference, stops at NaN, and calls nobody."""
 
     def __init__(
-        self, *args: Any, reference: ReferenceCache, progress: Progress, **kwargs: Any
+        self,
+        *args: Any,
+        reference: ReferenceCache,
+        progress: Progress,
+        simpo_gamma: float | None = None,
+        **kwargs: Any,
     ) -> None:
         # Before TRL's own: it asks for the reference's log-probabilities in there.
-        self._reference, self._progress = reference, progress
+        self._reference, self._progress, self._simpo_gamma = reference, progress, simpo_gamma
         self._engine: Any = None
         super().__init__(*args, **kwargs)
 
@@ -57,16 +64,15 @@ class Trainer(DPOTrainer):  # type: ignore[misc]
         self, dataset: datasets.Dataset, name: str, batch_size: int
     ) -> datasets.Dataset:
         """Add the columns that TRL reads, from what is known and what is computed now."""
+        if self._simpo_gamma is not None:
+            return _with_reference(dataset, _simpo(dataset, self._simpo_gamma))
         keys = [pair_key(*ids) for ids in _tokens(dataset)]
         known = self._check_reference(dataset, keys)
         if missing := [i for i, key in enumerate(keys) if self._reference.get(key) is None]:
             self._compute_reference(dataset, keys, missing)
         elif known:
             self._progress.tell(f"Reference: all {len(keys)} {name} pairs were known.")
-        both = [self._reference.get(key) or (math.nan, math.nan) for key in keys]
-        for column, values in zip(_REFERENCE_COLUMNS, zip(*both, strict=True), strict=True):
-            dataset = dataset.add_column(column, np.array(values, dtype=np.float32))
-        return dataset
+        return _with_reference(dataset, [self._reference.get(key) or _UNKNOWN for key in keys])
 
     def _check_reference(self, dataset: datasets.Dataset, keys: list[str]) -> int:
         """Compute two of the known pairs again; forget all if they are not as they were."""
@@ -144,6 +150,22 @@ class Trainer(DPOTrainer):  # type: ignore[misc]
 
     def _send_telemetry(self) -> None:
         """Send nothing: TRL reports every trainer to the hub unless that is switched off."""
+
+
+def _with_reference(dataset: datasets.Dataset, both: list[Both]) -> datasets.Dataset:
+    for name, values in zip(_REFERENCE_COLUMNS, zip(*both, strict=True), strict=True):
+        dataset = dataset.add_column(name, np.array(values, dtype=np.float32))
+    return dataset
+
+
+def _simpo(dataset: datasets.Dataset, gamma: float) -> list[Both]:
+    """Return what makes TRL's length-normalised loss that of SimPO, which has no reference.
+
+    -log sigmoid(beta * (log p(chosen) / |chosen| - log p(rejected) / |rejected| - gamma)), equation
+    6 of Meng et al. 2024 (arXiv 2405.14734) with gamma over beta: the margin stands where the
+    reference's log-probability of the chosen answer would.
+    """
+    return [(gamma * len(chosen), 0.0) for _, chosen, _ in _tokens(dataset)]
 
 
 def _rows(model: Any, inputs: dict[str, Any]) -> tuple[dict[str, Any], Any]:

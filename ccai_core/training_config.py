@@ -20,6 +20,9 @@ from ccai_core.memory import MemoryPlan, Method
 from ccai_core.models import ModelRef, Precision
 
 
+Loss = Literal["sigmoid", "hinge", "ipo", "robust", "sigmoid_norm", "apo_zero", "apo_down", "simpo"]
+
+
 class TrainingConfig(Config):
     """Settings of one DPO training run (Rafailov et al. 2023, arXiv 2305.18290)."""
 
@@ -38,6 +41,18 @@ class TrainingConfig(Config):
     )
     beta: float = Field(
         0.1, gt=0, le=10, description="Pull to the model before training; more is closer."
+    )
+    loss: Loss = Field(
+        "sigmoid", description="What is minimised; sigmoid is DPO's own. docs/training.md has all."
+    )
+    label_noise: float = Field(
+        0.1, ge=0, lt=0.5, description="Share of pairs thought to be reversed; loss robust only."
+    )
+    length_desensitised: float | None = Field(
+        None, ge=0, le=1, description="Weight of what one answer has beyond the other's length."
+    )
+    simpo_gamma: float = Field(
+        0.5, ge=0, le=10, description="Margin that is aimed at, over beta; loss simpo only."
     )
     warmup_ratio: float = Field(
         0.1, ge=0, lt=1, description="Share of steps in which the learning rate climbs to its peak."

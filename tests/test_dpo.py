@@ -297,6 +297,25 @@ def test_a_reference_that_is_not_this_models_is_found_out(
     assert largest_difference(right.model_path, again.model_path) == 0
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": "ipo"},
+        {"loss": "robust"},
+        {"loss": "simpo", "beta": 2.0},
+        {"length_desensitised": 0.5},
+    ],
+    ids=str,
+)
+def test_other_losses_move_the_margin_too(
+    tiny: ModelRef, pairs: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    result = train(SMALL.model_copy(update=settings), tiny, pairs, tmp_path, "cpu")
+    assert result.validation_before is not None
+    assert result.validation_after is not None
+    assert result.validation_after.loss < result.validation_before.loss
+
+
 # --- LoRA -----------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from ccai_core.pair_rows import PairCollator, ReadsRows, add_pair_head, row_of, why_not
+from ccai_core.pair_trainer import _simpo
 from tests.tiny_model import save_tiny_model
 
 Examples = list[dict[str, Any]]
@@ -145,3 +146,24 @@ def test_models_that_rows_would_read_wrongly_are_left_to_trl(
     model.config.layer_types = None
     model.config.final_logit_softcapping = 30.0
     assert "final_logit_softcapping" in str(why_not(model))
+
+
+def test_simpo_is_what_its_paper_says(make: Callable[..., DPOTrainer]) -> None:
+    gamma, beta = 0.7, 2.0
+    trainer = make(beta=beta, loss_type=["sigmoid_norm"])
+    add_pair_head(trainer.model)
+    batch = examples(random.Random(2), pairs=3)
+    told = _simpo(datasets.Dataset.from_list(batch), gamma)
+    for each, (chosen, rejected) in zip(batch, told, strict=True):
+        each |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+    inputs = PairCollator(0)(batch)
+    rows = inputs.pop("rows")
+    with torch.no_grad():
+        loss = trainer._compute_loss(ReadsRows(trainer.model, rows), inputs, False)
+        found = trainer.model(rows=rows)
+    expected = []
+    for each, log_probs in zip(batch, found, strict=True):
+        chosen, rejected = log_probs.split([len(each["chosen_ids"]), len(each["rejected_ids"])])
+        apart = beta * (chosen.mean() - rejected.mean() - gamma)
+        expected.append(-torch.nn.functional.logsigmoid(apart))
+    assert loss.item() == pytest.approx(torch.stack(expected).mean().item(), rel=1e-5)
