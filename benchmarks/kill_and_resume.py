@@ -23,6 +23,9 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from ccai_core.training_data import read_pairs  # noqa: E402
 
 
 def main() -> int:
@@ -95,24 +98,29 @@ def keys(workspace: Path) -> list[str]:
     return [json.loads(line[line.index(b"[") :])[1] for line in lines]
 
 
-def pairs(workspace: Path) -> bytes:
-    (path,) = (workspace / "artifacts").glob("pairs-*/pairs.jsonl")
-    return path.read_bytes()
+def pairs(workspace: Path) -> Path:
+    (folder,) = (workspace / "artifacts").glob("pairs-*")
+    return folder
+
+
+def rows(workspace: Path) -> dict[str, bytes]:
+    files = pairs(workspace).glob("data/*.parquet")
+    return {file.name: file.read_bytes() for file in files}
 
 
 def compare(whole: Path, killed: Path, seconds: dict[str, float]) -> int:
     again = {key: n for key, n in Counter(keys(killed)).items() if n > 1}
-    same = pairs(whole) == pairs(killed)
-    rows = {
+    same = rows(whole) == rows(killed)
+    table = {
         "seconds": (round(seconds["whole"]), round(seconds["killed"])),
-        "pairs": (len(pairs(whole).splitlines()), len(pairs(killed).splitlines())),
+        "pairs": (len(read_pairs(pairs(whole))), len(read_pairs(pairs(killed)))),
         "calls in the journal": (len(keys(whole)), len(keys(killed))),
         "calls recorded more than once": ("", len(again)),
     }
     print(f"| {'':<30} | left alone | killed |")
-    for name, (left_alone, was_killed) in rows.items():
+    for name, (left_alone, was_killed) in table.items():
         print(f"| {name:<30} | {left_alone:>10} | {was_killed:>6} |")
-    print(f"pairs.jsonl is {'the same, byte for byte' if same else 'DIFFERENT'}")
+    print(f"The data set is {'the same, byte for byte' if same else 'DIFFERENT'}")
     return 0 if same else 1
 
 

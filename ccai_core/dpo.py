@@ -10,17 +10,17 @@ it returns what is finished, goes on from the newest good checkpoint, or starts.
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from ccai_core import checkpoints, memory
 from ccai_core.errors import ArtifactError, ModelError
 from ccai_core.models import Device, ModelRef, Precision, load_model, load_tokenizer, pick_device
+from ccai_core.prompts.leaks import refuse_held_out
 from ccai_core.reference import ReferenceCache
 from ccai_core.training_config import TrainingConfig, TrainingResult, Validation, estimate_steps
 from ccai_core.training_curve import draw
@@ -73,7 +73,7 @@ def train(
     device: str = "auto",
     reference: Path | None = None,
 ) -> TrainingResult:
-    """Train `model` on `pairs`, a data set's folder or a file, and put everything into the folder `out`.
+    """Train `model` on `pairs`, a data set's folder or a file; put everything into `out`.
 
     `reference` is where log-probabilities of reference models are kept; runs that are told the same
     folder share them. Unset: within `out`.
@@ -95,9 +95,9 @@ def train(
         # Less memory may have made LoRA of full training, which cannot go on from its checkpoints.
         folder.claim({**inputs, "planned_method": run.plan.method})
         with _within_limits(run):
-            result = _train(run, began, reference or folder.root / "reference")
+            result = _train_to_fit(run, began, reference or folder.root / "reference")
         # In a long-lived process the next thing to be loaded wants this memory.
-        gc.collect()
+        memory.give_back(where)
     _tell(f"Trained model: {result.model_path} ({result.model.identity})")
     return result
 
@@ -155,6 +155,7 @@ def _prepare(
 ) -> _Run:
     """Check the pairs, divide them and plan the memory; loads a tokenizer but no weights."""
     everything = read_pairs(pairs)
+    refuse_held_out(everything)
     shape = memory.read_shape(model.path)
     tokenizer = load_tokenizer(model)
     limit = min(config.max_length, shape.context)
@@ -198,6 +199,41 @@ def _within_limits(run: _Run) -> Iterator[None]:
                 "started again it goes on from the last good checkpoint."
             ) from error
         raise
+
+
+def _train_to_fit(run: _Run, began: float, kept: Path) -> TrainingResult:
+    """Train; when memory runs out, go on with fewer pairs at once and as many in an update."""
+    while True:
+        try:
+            return _train(run, began, kept)
+        except RuntimeError as error:
+            fewer = smaller_batches(run.config)
+            if fewer is None or not memory.is_out_of_memory(error):
+                raise
+        # Only here, the error being gone, are the tensors that its frames held.
+        memory.give_back(run.device)
+        _tell(
+            f"Warning: memory ran out with {run.config.batch_size} pairs at once; going on with "
+            f"{fewer.batch_size}, and {fewer.gradient_accumulation} batches an update."
+        )
+        run = replace(run, config=fewer)
+
+
+def smaller_batches(config: TrainingConfig) -> TrainingConfig | None:
+    """Return settings that compute half as many pairs at once, an update being the same pairs.
+
+    None if there is only one already. An odd number is divided by its smallest divisor.
+    """
+    size = config.batch_size
+    if size == 1:
+        return None
+    parts = next(n for n in range(2, size + 1) if size % n == 0)
+    return config.model_copy(
+        update={
+            "batch_size": size // parts,
+            "gradient_accumulation": config.gradient_accumulation * parts,
+        }
+    )
 
 
 def _train(run: _Run, began: float, kept: Path) -> TrainingResult:
@@ -300,6 +336,7 @@ def _result(
         validation_after=measured[-1] if measured else None,
         device=run.device,
         precision=run.precision,
+        batch_size=run.config.batch_size,
         saved_dtype=_saved_dtype(run),
         method=run.plan.method,
         memory=run.plan,

@@ -10,20 +10,25 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import Field
 
 from ccai_core.config import Config
 from ccai_core.constitution import Constitution
+from ccai_core.dataset_files import SourceLicence, write_pair_dataset
 from ccai_core.engines import LocalEngines, OpenEngine
+from ccai_core.errors import DataError
 from ccai_core.models import ModelRef
-from ccai_core.preferences import Funnel, PairSet, PreferenceConfig, make_pairs, write_pairs
+from ccai_core.preferences import Funnel, PairSet, PreferenceConfig, make_pairs
 from ccai_core.progress import ProgressFile
+from ccai_core.prompts.registry import SOURCES, SourceInfo
+from ccai_core.prompts.splits import split_of
 from ccai_core.types import Prompt, fingerprint
 
 # Counted up whenever the same request would make other pairs than before.
-_RECIPE = 1
+_RECIPE = 2
 
 
 class PairRequest(Config):
@@ -34,6 +39,10 @@ class PairRequest(Config):
     prompts: tuple[Prompt, ...] = Field(description="Prompts of the train side.")
     max_pairs: int = Field(ge=1, description="Pairs to make, over all principles together.")
     config: PreferenceConfig = Field(description="How they are made and which are kept.")
+    sources: tuple[SourceLicence, ...] = Field(
+        (), description="Terms of the prompts' sources, beside those of published ones."
+    )
+    parents: tuple[str, ...] = Field((), description="Artifacts that the prompts are from.")
 
     @property
     def inputs(self) -> dict[str, object]:
@@ -42,7 +51,12 @@ class PairRequest(Config):
             "recipe": _RECIPE,
             "model": self.model.identity,
             "constitution": self.constitution.fingerprint,
-            "prompts": fingerprint([(p.id, p.text, p.source) for p in self.prompts]),
+            "prompts": fingerprint(
+                [
+                    (p.id, p.source, p.hazard, [(turn.role, turn.content) for turn in p.turns])
+                    for p in self.prompts
+                ]
+            ),
             "max_pairs": self.max_pairs,
             "config": self.config.model_dump(mode="json"),
         }
@@ -51,22 +65,77 @@ class PairRequest(Config):
 def generate_pairs(
     request: PairRequest, out: Path, journal: Path, engines: OpenEngine | None = None
 ) -> Funnel:
-    """Write pairs.jsonl, rejected.jsonl and funnel.json into `out`, and progress meanwhile.
+    """Write the pairs as a data set into `out` (see docs/datasets.md), and progress meanwhile.
 
     `engines` opens the model that writes; none: in this process.
 
     Raises:
-        DataError: the journal is damaged, or not one pair came out.
+        DataError: the journal is damaged, a prompt may not be used, or not one pair came out.
         ModelError: the model cannot be loaded.
     """
+    check_prompts(request)
     out.mkdir(parents=True, exist_ok=True)
     progress = ProgressFile(out / "progress.json")
     made = asyncio.run(_generate(request, progress, journal, engines or LocalEngines()))
-    write_pairs(made.pairs, out / "pairs.jsonl")
-    write_pairs(made.rejected, out / "rejected.jsonl")
-    write_pairs([made.funnel], out / "funnel.json")
-    print(f"{made.funnel.pairs} pairs in {out / 'pairs.jsonl'}", flush=True)
+    used = {pair.prompt_id for pair in made.pairs}
+    write_pair_dataset(
+        out,
+        made.pairs,
+        made.rejected,
+        made.funnel,
+        sources=licences(request.prompts, request.sources),
+        title=f"CCAI preference pairs by {request.model.name}",
+        made=request.inputs,
+        parents=request.parents,
+        languages=(
+            p.locale.partition("_")[0] for p in request.prompts if p.id in used and p.locale
+        ),
+    )
+    print(f"{made.funnel.pairs} pairs in {out}", flush=True)
     return made.funnel
+
+
+def check_prompts(request: PairRequest) -> None:
+    """Refuse prompts of which no pairs may be made, before anything is generated.
+
+    Raises:
+        DataError: some are members-only and were not asked for, or are on the test side.
+    """
+    members_only = sorted({p.source for p in request.prompts if p.restricted})
+    if members_only and not request.config.include_restricted:
+        raise DataError(
+            f"Prompts of {', '.join(members_only)} are members-only, and pairs hold the text of "
+            "their prompt. Leave them out, or say --include-restricted: the data set is then for "
+            "your own use and must not be passed on."
+        )
+    if tested := [p.id for p in request.prompts if split_of(p.text) == "test"]:
+        raise DataError(
+            f"{len(tested)} prompts are on the test side by their text (first: {tested[0]}) and "
+            "must not be trained on, whatever their file says. Leave them out."
+        )
+
+
+def licences(
+    prompts: Iterable[Prompt], known: Iterable[SourceLicence] = ()
+) -> tuple[SourceLicence, ...]:
+    """Return the terms of the sources of prompts: as given, as published, or as not known."""
+    given = {source.name: source for source in known}
+    restricted: dict[str, bool] = {}
+    for prompt in prompts:
+        restricted[prompt.source] = restricted.get(prompt.source, False) or prompt.restricted
+    terms = (given.get(name) or _published(name, SOURCES) for name in sorted(restricted))
+    return tuple(
+        each.model_copy(update={"restricted": True}) if restricted[each.name] else each
+        for each in terms
+    )
+
+
+def _published(name: str, sources: Mapping[str, SourceInfo]) -> SourceLicence:
+    if name not in sources:
+        return SourceLicence(name=name)
+    return SourceLicence.model_validate(
+        {field: getattr(sources[name], field) for field in SourceLicence.model_fields}
+    )
 
 
 async def _generate(

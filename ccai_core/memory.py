@@ -11,6 +11,7 @@ those for CUDA and MPS are derived, not measured.
 
 from __future__ import annotations
 
+import gc
 import json
 import struct
 from collections import Counter
@@ -231,6 +232,17 @@ def _reason(
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an exception of torch means that memory ran out."""
     return any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+
+
+def give_back(device: str) -> None:
+    """Free what nothing refers to any more, the device's cached blocks included."""
+    import torch
+
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    elif device == "mps":
+        torch.mps.empty_cache()
 
 
 def peak_mb(device: str) -> int:

@@ -10,24 +10,27 @@ depends on finished rounds alone, so a killed run continues to the same pairs.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
 from ccai_core.config import Config
 from ccai_core.constitution import Constitution, Principle
-from ccai_core.episodes import Episode, GenerationConfig, Step, run_episodes
+from ccai_core.episodes import Episode, GenerationConfig, run_episodes
 from ccai_core.errors import ConfigError, DataError
 from ccai_core.files import write_whole
-from ccai_core.quality import REASONS, PairFilter, QualityConfig, Reason
-from ccai_core.types import Completion, Generate, PreferencePair, Prompt, assistant
+from ccai_core.pair_collector import Funnel, PairCollector, PairSet, Rejected, candidate_of
+from ccai_core.quality import QualityConfig
+from ccai_core.quality_review import Classify, Review, Reviewer
+from ccai_core.types import Choose, Generate, Prompt, Score
 from ccai_core.types import fingerprint as content_hash
+
+__all__ = ["Funnel", "PairSet", "PreferenceConfig", "Rejected", "make_pairs", "write_pairs"]
 
 # Before anything is known: the share of a small model's episodes that give a pair per principle.
 _FIRST_YIELD = 0.4
@@ -42,158 +45,19 @@ class PreferenceConfig(Config):
         10, ge=1, le=100, description="Times the prompts may be gone through, with new seeds."
     )
     seed: int = Field(0, ge=0, description="Order of prompts, and seed of every call.")
+    include_restricted: bool = Field(
+        False, description="Make pairs of members-only prompts too; their text is in every pair."
+    )
     generation: GenerationConfig = Field(
         default=GenerationConfig(), description="How texts are written."
     )
     quality: QualityConfig = Field(default=QualityConfig(), description="Which pairs are kept.")
 
 
-class Rejected(Config):
-    """A pair that was not kept, for people who want to see why."""
-
-    prompt_id: str = Field(description="Prompt.id.")
-    principle: str = Field(description="Principle id.")
-    reason: Reason = Field(description="Why; see quality.REASONS.")
-    rejected: str = Field(description="The response.")
-    critique: str = Field(description="The critique.")
-    chosen: str = Field(description="The revision.")
-
-
-class Funnel(Config):
-    """How many fell where, from prompts to pairs."""
-
-    episodes: int = Field(description="Prompts answered (counting passes).")
-    candidates: int = Field(description="Episode-principle combinations asked for.")
-    rejected: dict[Reason, int] = Field(description="Candidates not kept, by reason.")
-    accepted: int = Field(description="Candidates that passed every filter.")
-    surplus: int = Field(description="Accepted, but beyond the balanced number.")
-    pairs: int = Field(description="Pairs in the set.")
-    per_principle: dict[str, int] = Field(description="Pairs by principle.")
-    calls: int = Field(description="Completions in the episodes.")
-    tokens: int = Field(description="Tokens generated in them.")
-    shortfall: int = Field(description="Pairs asked for and not reached; 0 when all were made.")
-
-    def steps(self) -> list[tuple[str, int]]:
-        """Return the way from candidates to pairs, one (what, how many) a row."""
-        lost = [(REASONS[reason], count) for reason, count in self.rejected.items()]
-        return [
-            ("Candidates", self.candidates),
-            *lost,
-            ("Passed every filter", self.accepted),
-            ("Beyond the balanced number", self.surplus),
-            ("Pairs", self.pairs),
-        ]
-
-
-class PairSet(Config):
-    """What generation made."""
-
-    pairs: tuple[PreferencePair, ...] = Field(description="Balanced, in a deterministic order.")
-    rejected: tuple[Rejected, ...] = Field(description="Candidates not kept.")
-    funnel: Funnel = Field(description="The counts.")
-
-
-class _Collector:
-    """Keeps pairs by principle up to a quota, and counts everything else."""
-
-    def __init__(
-        self, constitution: Constitution, quality: QualityConfig, model: str, max_pairs: int
-    ) -> None:
-        self._constitution, self._model, self._max_pairs = constitution, model, max_pairs
-        self._filter = PairFilter(quality)
-        self.quota = math.ceil(max_pairs / len(constitution.principles))
-        self.kept: dict[str, list[PreferencePair]] = {p: [] for p in constitution.ids}
-        self.rejected: list[Rejected] = []
-        self.episodes = self.candidates = self.accepted = self.calls = self.tokens = 0
-        self.failed: Counter[Reason] = Counter()
-
-    def missing(self) -> dict[str, int]:
-        """Return how many pairs each principle still lacks."""
-        return {p: self.quota - len(pairs) for p, pairs in self.kept.items()}
-
-    def add(self, episode: Episode, asked: Sequence[Principle]) -> None:
-        """Judge every candidate of an episode."""
-        self.episodes += 1
-        self.calls += episode.calls
-        self.tokens += episode.tokens
-        self.candidates += len(asked)
-        if not episode.response.usable:
-            self.failed[_unusable("response", episode.response)] += len(asked)
-        for step in episode.steps:
-            self._judge(episode, step)
-
-    def _judge(self, episode: Episode, step: Step) -> None:
-        if step.revision is None:
-            self.failed[_unusable("critique", step.critique)] += 1
-            return
-        if not step.revision.usable:
-            self.failed[_unusable("revision", step.revision)] += 1
-            return
-        texts = (episode.prompt.text, episode.response.text, step.critique.text, step.revision.text)
-        if reason := self._filter.reason(*texts):
-            self._reject(episode, step, reason)
-            return
-        self.accepted += 1
-        if len(self.kept[step.principle]) < self.quota:
-            self.kept[step.principle].append(self._pair(episode, step))
-
-    def _reject(self, episode: Episode, step: Step, reason: Reason) -> None:
-        self.failed[reason] += 1
-        self.rejected.append(
-            Rejected(
-                prompt_id=episode.prompt.id,
-                principle=step.principle,
-                reason=reason,
-                rejected=episode.response.text,
-                critique=step.critique.text,
-                chosen=step.revision.text if step.revision else "",
-            )
-        )
-
-    def _pair(self, episode: Episode, step: Step) -> PreferencePair:
-        revision = step.revision.text if step.revision else ""
-        return PreferencePair(
-            prompt=episode.prompt.turns,
-            chosen=(assistant(revision),),
-            rejected=(assistant(episode.response.text),),
-            principle=step.principle,
-            prompt_id=episode.prompt.id,
-            source=episode.prompt.source,
-            critique=step.critique.text,
-            provenance={
-                "model": self._model,
-                "constitution": self._constitution.fingerprint,
-                "sample": str(episode.sample),
-                "response_call": episode.key,
-                "critique_call": step.critique_key,
-                "revision_call": step.revision_key,
-            },
-        )
-
-    def result(self) -> PairSet:
-        """Balance to the scarcest principle and count."""
-        most = min(len(pairs) for pairs in self.kept.values())
-        balanced = {p: pairs[:most] for p, pairs in self.kept.items()}
-        in_turn = [pair for row in zip(*balanced.values(), strict=True) for pair in row]
-        pairs = in_turn[: self._max_pairs]
-        counts = Counter(pair.principle for pair in pairs)
-        funnel = Funnel(
-            episodes=self.episodes,
-            candidates=self.candidates,
-            rejected=dict(self.failed.most_common()),
-            accepted=self.accepted,
-            surplus=self.accepted - len(pairs),
-            pairs=len(pairs),
-            per_principle={p: counts[p] for p in self.kept},
-            calls=self.calls,
-            tokens=self.tokens,
-            shortfall=self._max_pairs - len(pairs),
-        )
-        return PairSet(pairs=tuple(pairs), rejected=tuple(self.rejected), funnel=funnel)
-
-
 Report = Callable[[int, int, int], None]
 """Called with (pairs kept so far, pairs wanted, calls finished)."""
+Reviews = Mapping[str, Review]
+"""What models say of an episode's candidates, by principle."""
 
 
 async def make_pairs(
@@ -203,18 +67,33 @@ async def make_pairs(
     config: PreferenceConfig,
     max_pairs: int,
     on_progress: Report | None = None,
+    *,
+    judge: Choose | None = None,
+    classify: Classify | None = None,
 ) -> PairSet:
     """Run episodes until every principle has its share of `max_pairs` or the passes are used up.
 
+    Args:
+        engine: writes responses, critiques and revisions.
+        prompts: what is asked; none of the test side.
+        constitution: the principles.
+        config: how it is done.
+        max_pairs: pairs to make, over all principles together.
+        on_progress: told how far it is.
+        judge: compares answers where `config.quality.judge` is not "none"; None: the engine.
+        classify: rates revisions; None: `config.quality.toxicity_model`, if there is one.
+
     Raises:
-        ConfigError: `max_pairs` is less than 1.
-        DataError: no prompts, a prompt of the test side, or not one pair came out.
+        ConfigError: `max_pairs` is less than 1, or the engine cannot judge.
+        DataError: no prompts, a prompt of the test side, a restricted one, or no pair came out.
     """
-    _check(prompts, max_pairs)
-    collector = _Collector(constitution, config.quality, engine.model, max_pairs)
+    _check(prompts, config, max_pairs)
+    quality = config.quality
+    reviewer = Reviewer(quality, judge or _judge_of(engine, quality), classify)
+    collector = PairCollector(constitution, quality, engine.model, max_pairs, prompts)
     # Fed as episodes finish, for the display: the other one takes them in order, which at times
     # means waiting long for one of them.
-    shown = _Collector(constitution, config.quality, engine.model, max_pairs)
+    shown = PairCollector(constitution, quality, engine.model, max_pairs)
     queue = _passes(prompts, config)
     shots = constitution.shots(config.generation.few_shot)
     while missing := {p: n for p, n in collector.missing().items() if n > 0}:
@@ -223,17 +102,18 @@ async def make_pairs(
         if not work:
             break
 
-        def count(episode: Episode, asked: Sequence[Principle] = asked) -> None:
-            shown.add(episode, asked)
+        def count(episode: Episode, reviews: Reviews, asked: Sequence[Principle] = asked) -> None:
+            shown.add(episode, asked, reviews)
             if on_progress:
                 on_progress(sum(map(len, shown.kept.values())), max_pairs, shown.calls)
 
+        reviewing = _Reviewing(reviewer, count)
         episodes = run_episodes(
-            engine, work, asked, config.generation, shots=shots, on_episode=count
+            engine, work, asked, config.generation, shots=shots, on_episode=reviewing.start
         )
-        async with aclosing(episodes):
-            async for episode in episodes:
-                collector.add(episode, asked)
+        async with aclosing(reviewing.in_order(episodes)) as reviewed:
+            async for episode, reviews in reviewed:
+                collector.add(episode, asked, reviews)
                 if max(collector.missing().values()) <= 0:
                     # In order, so a run that was killed stops at the same one; what is still open
                     # is given up.
@@ -247,7 +127,50 @@ async def make_pairs(
     return made
 
 
-def _check(prompts: Sequence[Prompt], max_pairs: int) -> None:
+class _Reviewing:
+    """Has episodes reviewed as they finish, and hands them on in the order of the prompts.
+
+    Args:
+        reviewer: asks the models, if there are any.
+        on_reviewed: told of each episode once its reviews are there, in any order.
+    """
+
+    def __init__(self, reviewer: Reviewer, on_reviewed: Callable[[Episode, Reviews], None]) -> None:
+        self._reviewer, self._on_reviewed = reviewer, on_reviewed
+        self._open: dict[int, asyncio.Task[Reviews]] = {}
+
+    def start(self, episode: Episode) -> None:
+        """Begin to review a finished episode."""
+        if self._reviewer.asks:
+            self._open[id(episode)] = asyncio.create_task(self._review(episode))
+        else:
+            self._on_reviewed(episode, {})
+
+    async def _review(self, episode: Episode) -> Reviews:
+        whole = [step for step in episode.steps if step.revision and step.revision.usable]
+        found = await asyncio.gather(
+            *(self._reviewer.review(candidate_of(episode, step)) for step in whole)
+        )
+        reviews = {step.principle: review for step, review in zip(whole, found, strict=True)}
+        self._on_reviewed(episode, reviews)
+        return reviews
+
+    async def in_order(
+        self, episodes: AsyncGenerator[Episode]
+    ) -> AsyncGenerator[tuple[Episode, Reviews]]:
+        """Yield each episode with its reviews; what is still open at the end is given up."""
+        try:
+            async with aclosing(episodes):
+                async for episode in episodes:
+                    reviewing = self._open.pop(id(episode), None)
+                    yield episode, await reviewing if reviewing else {}
+        finally:
+            for task in self._open.values():
+                task.cancel()
+            await asyncio.gather(*self._open.values(), return_exceptions=True)
+
+
+def _check(prompts: Sequence[Prompt], config: PreferenceConfig, max_pairs: int) -> None:
     if max_pairs < 1:
         raise ConfigError(
             f"--max-pairs is {max_pairs}; give how many pairs to make over all principles "
@@ -260,6 +183,24 @@ def _check(prompts: Sequence[Prompt], max_pairs: int) -> None:
             f"{len(leaks)} prompts are on the test side (first: {leaks[0]}) and must not be "
             "trained on; select those whose split is 'train' or 'validation'."
         )
+    restricted = [p.id for p in prompts if p.restricted]
+    if restricted and not config.include_restricted:
+        raise DataError(
+            f"{len(restricted)} prompts are members-only (first: {restricted[0]}), and every pair "
+            "holds the text of its prompt. Leave them out, or set preferences.include_restricted "
+            "where all who can read the pairs may read the prompts."
+        )
+
+
+def _judge_of(engine: Generate, quality: QualityConfig) -> Choose | None:
+    if quality.judge == "none":
+        return None
+    if isinstance(engine, Score):
+        return engine
+    raise ConfigError(
+        f"preferences.quality.judge is {quality.judge!r}, but the engine of {engine.model} gives "
+        "texts only, no log-probabilities to compare answers by. Set it to none."
+    )
 
 
 def _passes(prompts: Sequence[Prompt], config: PreferenceConfig) -> Iterator[tuple[Prompt, int]]:
@@ -269,7 +210,7 @@ def _passes(prompts: Sequence[Prompt], config: PreferenceConfig) -> Iterator[tup
             yield prompt, config.seed * config.max_passes + sample
 
 
-def _round_size(collector: _Collector, missing: dict[str, int]) -> int:
+def _round_size(collector: PairCollector, missing: dict[str, int]) -> int:
     tried = collector.episodes
     rates = [
         len(collector.kept[p]) / tried if tried else _FIRST_YIELD  # pairs an episode
@@ -277,23 +218,6 @@ def _round_size(collector: _Collector, missing: dict[str, int]) -> int:
     ]
     needed = max(n / max(rate, 0.05) for n, rate in zip(missing.values(), rates, strict=True))
     return max(_SMALLEST_ROUND, math.ceil(_MARGIN * needed))
-
-
-_Stage = Literal["response", "critique", "revision"]
-_TRUNCATED: Mapping[_Stage, Reason] = {
-    "response": "response_truncated",
-    "critique": "critique_truncated",
-    "revision": "revision_truncated",
-}
-_FAILED: Mapping[_Stage, Reason] = {
-    "response": "response_failed",
-    "critique": "critique_failed",
-    "revision": "revision_failed",
-}
-
-
-def _unusable(stage: _Stage, completion: Completion) -> Reason:
-    return (_TRUNCATED if completion.finish_reason == "length" else _FAILED)[stage]
 
 
 def write_pairs(pairs: Sequence[Config], path: Path) -> None:

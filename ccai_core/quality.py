@@ -1,19 +1,25 @@
 """Which pairs are worth training on: every rejection has a reason.
 
-reason = PairFilter(QualityConfig()).reason(prompt, response, critique, revision)   # None: keep
+Looks at words alone; what a model thinks of a candidate is the business of quality_review.
+
+    reason = PairFilter(QualityConfig()).reason(candidate)      # None: keep
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from difflib import SequenceMatcher
+from functools import lru_cache
 from typing import Literal
 
 from pydantic import Field
 
 from ccai_core.config import Config
 from ccai_core.control_tokens import find_control_token
+from ccai_core.prompts.language import language_of, language_of_prompt
+from ccai_core.quality_measures import copied, repetition, similarity, topic_overlap, words
+from ccai_core.quality_meta import talks_about_answering
+from ccai_core.quality_refusals import declines
+from ccai_core.types import Completion, Prompt
 
 Reason = Literal[
     "response_failed",
@@ -24,14 +30,21 @@ Reason = Literal[
     "revision_truncated",
     "too_short",
     "too_long",
+    "control_token",
+    "other_language",
+    "meta_text",
     "repetitive",
     "same_as_response",
     "copies_critique",
     "copies_prompt",
-    "meta_text",
+    "declines_harmless",
+    "helps_with_harm",
     "off_topic",
-    "control_token",
+    "toxic",
+    "judged_worse",
+    "judge_undecided",
     "duplicate",
+    "length_bias",
 ]
 REASONS: Mapping[Reason, str] = {
     "response_failed": "The model gave no response",
@@ -40,16 +53,23 @@ REASONS: Mapping[Reason, str] = {
     "critique_truncated": "The critique ran into its token limit",
     "revision_failed": "The model gave no revision",
     "revision_truncated": "The revision ran into its token limit",
-    "too_short": "An answer has too few words",
-    "too_long": "An answer has too many words, or many times the other's",
+    "too_short": "An answer has too few words or tokens",
+    "too_long": "An answer has too many words or tokens, or many times the other's",
+    "control_token": "An answer spells a chat control token",
+    "other_language": "An answer is in another language than the question",
+    "meta_text": "The revision talks about answering instead of answering",
     "repetitive": "The revision repeats itself",
-    "same_as_response": "The revision is the response again",
+    "same_as_response": "The revision is the response again, or a piece of it",
     "copies_critique": "The revision repeats the critique",
     "copies_prompt": "The revision repeats the question",
-    "meta_text": "The revision talks about answering instead of answering",
+    "declines_harmless": "The revision declines a harmless question that the response answers",
+    "helps_with_harm": "The revision answers a harmful request that the response declines",
     "off_topic": "The revision shares no word with the question",
-    "control_token": "An answer spells a chat control token",
-    "duplicate": "The same revision was kept before",
+    "toxic": "The classifier finds the revision toxic",
+    "judged_worse": "The judge finds the response better, in both orders",
+    "judge_undecided": "The judge does not find the revision better in both orders",
+    "duplicate": "The same revision passed the filters before",
+    "length_bias": "It would make chosen answers longer, or shorter, than rejected ones on average",
 }
 
 
@@ -58,6 +78,12 @@ class QualityConfig(Config):
 
     min_words: int = Field(12, ge=1, description="Fewest words of either answer.")
     max_words: int = Field(400, ge=1, description="Most words of either answer.")
+    min_tokens: int = Field(
+        16, ge=1, description="Fewest tokens of either answer, where the engine counts them."
+    )
+    max_tokens: int = Field(
+        768, ge=1, description="Most tokens of either answer, where the engine counts them."
+    )
     max_length_ratio: float = Field(
         4.0, gt=1, description="Most words of one answer over the other's."
     )
@@ -67,63 +93,55 @@ class QualityConfig(Config):
     max_similarity: float = Field(
         0.9, gt=0, le=1, description="Above it the revision counts as the response again."
     )
+    max_excerpt: float = Field(
+        0.8, gt=0, le=1, description="Largest share of 4-word sequences copied from the response."
+    )
     max_copied: float = Field(
         0.6, gt=0, le=1, description="Largest share of the revision's 4-word sequences copied."
     )
     min_topic_overlap: float = Field(
         0.05, ge=0, le=1, description="Least share of the prompt's content words answered."
     )
+    same_language: bool = Field(
+        True, description="Whether both answers must be in the prompt's language."
+    )
+    refusal_flips: bool = Field(
+        True, description="Whether to reject pairs that differ in declining, the wrong way round."
+    )
+    max_mean_length_ratio: float | None = Field(
+        1.5,
+        gt=1,
+        description="Most that chosen answers are longer, or shorter, on average; null: any.",
+    )
+    toxicity_model: str | None = Field(
+        None, description="Text classifier for revisions: a folder or a hub id; null: none."
+    )
+    toxic_labels: tuple[str, ...] = Field(
+        (), description="Its labels that mean harm; empty: those whose names say so."
+    )
+    max_toxicity: float = Field(
+        0.5, ge=0, le=1, description="Largest probability of a toxic label."
+    )
+    judge: Literal["none", "self"] = Field(
+        "none", description="Who compares the answers: nobody, or the model that wrote them."
+    )
+    judge_margin: float = Field(
+        0.0, ge=0, description="Log-odds by which the revision must win in both orders."
+    )
 
 
-# A revision must be the answer itself, not talk about answering (or about being asked to revise).
-_META = re.compile(
-    r"(?ix) \b(?:revis(?:ed|ion)|rewrit(?:e|ten)|reword|rephras|critique|"
-    r"(?:first|previous|original|initial|new|updated|improved|above|your|my)\s+"
-    r"(?:answer|response|question|message|text|draft)s?\b|"
-    r"here(?:['’]s|\s+is|\s+are)\s+(?:the|a|an|my|your|some)\b[^.\n]{0,60}:|"
-    r"as\s+an\s+ai\b|language\s+model|the\s+(?:user|prompt|assistant)\b|"
-    r"(?:four|five|two|three)\s+(?:or\s+\w+\s+)?sentences|"
-    r"this\s+(?:text|passage|paragraph|essay|question|scenario)\b|"
-    r"\btry\s+again\b|answered\s+correctly|re-?explain|"
-    r"this\s+is\s+(?:a|an|another)\s+(?:\w+\s+)?example|your\s+request\b)"
-)
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
-_STOP = frozenset(
-    "a about after all also am an and any are as at be because been but by can could did do does "
-    "doing don't for from get had has have he her him his how i i'm if in into is it it's its just "
-    "like make me more most my no not now of on one or other our out over people she should so "
-    "some than that the their them then there they this those to too up us very was way we "
-    "were what "
-    "when where which while who why will with would you your".split()
-)
+class Candidate(Config):
+    """A response and its revision, written whole: what may become a pair."""
 
+    prompt: Prompt = Field(description="What was asked.")
+    response: Completion = Field(description="The model's own answer; would be rejected.")
+    critique: Completion = Field(description="What is wrong with it.")
+    revision: Completion = Field(description="The better answer; would be chosen.")
 
-def words(text: str) -> list[str]:
-    """Return a text's words, case-folded."""
-    return _WORD.findall(text.casefold())
-
-
-def repetition(text: str) -> float:
-    """Return the share of three-word sequences that repeat an earlier one."""
-    grams = _grams(words(text), 3)
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
-
-
-def copied(text: str, source: str) -> float:
-    """Return the share of `text`'s four-word sequences that stand in `source`."""
-    grams, known = _grams(words(text), 4), set(_grams(words(source), 4))
-    return sum(gram in known for gram in grams) / len(grams) if grams else 0.0
-
-
-def topic_overlap(prompt: str, answer: str) -> float:
-    """Return the share of the prompt's content words (by five-letter stem) that the answer uses."""
-    asked = {w[:5] for w in words(prompt) if w not in _STOP and len(w) > 2}
-    said = {w[:5] for w in words(answer)}
-    return len(asked & said) / len(asked) if asked else 1.0
-
-
-def _grams(tokens: list[str], n: int) -> list[tuple[str, ...]]:
-    return list(zip(*(tokens[i:] for i in range(n)), strict=False))
+    @property
+    def harmful(self) -> bool:
+        """Whether the prompt asks for something that is best declined."""
+        return self.prompt.hazard is not None or self.prompt.category == "hazard"
 
 
 class PairFilter:
@@ -133,43 +151,89 @@ class PairFilter:
         self._config = config
         self._kept: set[str] = set()
 
-    def reason(self, prompt: str, response: str, critique: str, revision: str) -> Reason | None:
-        """Return why the pair is rejected, or None to keep it."""
-        limits = self._config
-        chosen, rejected = words(revision), words(response)
-        if min(len(chosen), len(rejected)) < limits.min_words:
-            return "too_short"
-        longer, shorter = max(len(chosen), len(rejected)), min(len(chosen), len(rejected))
-        if longer > limits.max_words or longer > limits.max_length_ratio * shorter:
-            return "too_long"
-        if find_control_token(revision) or find_control_token(response):
-            return "control_token"
-        return self._form(revision) or self._content(prompt, response, critique, revision)
+    def reason(self, candidate: Candidate, reviewed: Reason | None = None) -> Reason | None:
+        """Return why the pair is rejected, or None to keep it.
 
-    def _form(self, revision: str) -> Reason | None:
-        if _META.search(revision):
-            return "meta_text"
-        if repetition(revision) > self._config.max_repetition:
-            return "repetitive"
-        return None
-
-    def _content(self, prompt: str, response: str, critique: str, revision: str) -> Reason | None:
-        limits = self._config
-        if _similarity(response, revision) > limits.max_similarity:
-            return "same_as_response"
-        if copied(revision, critique) > limits.max_copied:
-            return "copies_critique"
-        if copied(revision, prompt) > limits.max_copied:
-            return "copies_prompt"
-        if topic_overlap(prompt, revision) < limits.min_topic_overlap:
-            return "off_topic"
-        key = " ".join(words(revision))
+        Args:
+            candidate: what was written.
+            reviewed: why a model would reject it; asked for only where the words are in order.
+        """
+        found = why_rejected(candidate, self._config) or reviewed
+        if found:
+            return found
+        key = " ".join(words(candidate.revision.text))
         if key in self._kept:
             return "duplicate"
         self._kept.add(key)
         return None
 
 
-def _similarity(first: str, second: str) -> float:
-    # Word sequences instead of characters: 5 times faster, and blind to spacing and case.
-    return SequenceMatcher(None, words(first), words(second), autojunk=False).ratio()
+def why_rejected(candidate: Candidate, limits: QualityConfig) -> Reason | None:
+    """Return why a candidate's words are not worth training on, or None if they are."""
+    return (
+        _length(candidate, limits)
+        or _form(candidate, limits)
+        or _copies(candidate, limits)
+        or _content(candidate, limits)
+    )
+
+
+def _length(candidate: Candidate, limits: QualityConfig) -> Reason | None:
+    answers = candidate.response, candidate.revision
+    shorter, longer = sorted(len(words(answer.text)) for answer in answers)
+    # 0 tokens: the engine did not count them.
+    tokens = sorted(answer.completion_tokens for answer in answers if answer.completion_tokens)
+    if shorter < limits.min_words or (tokens and tokens[0] < limits.min_tokens):
+        return "too_short"
+    if longer > limits.max_words or (tokens and tokens[-1] > limits.max_tokens):
+        return "too_long"
+    return "too_long" if longer > limits.max_length_ratio * shorter else None
+
+
+def _form(candidate: Candidate, limits: QualityConfig) -> Reason | None:
+    response, revision = candidate.response.text, candidate.revision.text
+    if find_control_token(revision) or find_control_token(response):
+        return "control_token"
+    if limits.same_language and _changes_language(candidate):
+        return "other_language"
+    if talks_about_answering(revision):
+        return "meta_text"
+    return "repetitive" if repetition(revision) > limits.max_repetition else None
+
+
+def _changes_language(candidate: Candidate) -> bool:
+    asked = _language_asked(candidate.prompt)
+    answers = candidate.response.text, candidate.revision.text
+    # None: too short to tell.
+    return asked is not None and any(_language(answer) not in (asked, None) for answer in answers)
+
+
+# A prompt and its response come with every principle, and in the display's collector again.
+_language = lru_cache(maxsize=4096)(language_of)
+_language_asked = lru_cache(maxsize=1024)(language_of_prompt)
+
+
+def _copies(candidate: Candidate, limits: QualityConfig) -> Reason | None:
+    response, revision = candidate.response.text, candidate.revision.text
+    if similarity(response, revision) > limits.max_similarity:
+        return "same_as_response"
+    if copied(revision, response) > limits.max_excerpt:
+        return "same_as_response"
+    if copied(revision, candidate.critique.text) > limits.max_copied:
+        return "copies_critique"
+    return "copies_prompt" if copied(revision, candidate.prompt.text) > limits.max_copied else None
+
+
+def _content(candidate: Candidate, limits: QualityConfig) -> Reason | None:
+    revision = candidate.revision.text
+    was_declined, is_declined = declines(candidate.response.text), declines(revision)
+    if limits.refusal_flips and was_declined != is_declined:
+        if is_declined and not candidate.harmful:
+            return "declines_harmless"
+        if was_declined and candidate.harmful:
+            return "helps_with_harm"
+    if is_declined and candidate.harmful:
+        # Declining takes no words of the question.
+        return None
+    unrelated = topic_overlap(candidate.prompt.text, revision) < limits.min_topic_overlap
+    return "off_topic" if unrelated else None

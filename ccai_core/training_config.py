@@ -19,7 +19,6 @@ from ccai_core.config import Config
 from ccai_core.memory import MemoryPlan, Method
 from ccai_core.models import ModelRef, Precision
 
-
 Loss = Literal["sigmoid", "hinge", "ipo", "robust", "sigmoid_norm", "apo_zero", "apo_down", "simpo"]
 
 
@@ -122,6 +121,7 @@ class TrainingResult(Config):
     validation_after: Validation | None = Field(description="Held-out pairs after the last step.")
     device: str = Field(description="cuda, mps or cpu.")
     precision: Precision = Field(description="Arithmetic of the steps.")
+    batch_size: int = Field(ge=1, description="Pairs computed together: fewer if memory ran out.")
     saved_dtype: str = Field(description="Number format of the saved weights.")
     method: Method = Field(description="How it was trained after planning: full or lora.")
     memory: MemoryPlan = Field(description="What was chosen to fit the memory, and why.")

@@ -3,35 +3,70 @@
 Pairs that are too long are left out and counted, never cut: an answer without its end would teach
 the model not to end.
 
-    pairs = read_pairs(Path("pairs.jsonl"))
+    pairs = read_pairs(Path("runs/poc/artifacts/pairs-3f2a"))
     fitting, cut, longest = fit(pairs, tokenizer, limit=1024, over_length="drop")
     train, validation = hold_out(fitting, fraction=0.1)
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from jinja2 import TemplateError
-from pydantic import ValidationError
 
-from ccai_core.config import explain
 from ccai_core.control_tokens import neutralise
+from ccai_core.dataset_info import data_file, read_info
+from ccai_core.dataset_rows import Row, read_dataset_rows, read_parquet_rows, row_as
 from ccai_core.errors import DataError
 from ccai_core.prompts.splits import normalise, validation_position
-from ccai_core.types import Message, PreferencePair
+from ccai_core.records import sha256_of
+from ccai_core.types import Message, PreferencePair, fingerprint
 
 
 def read_pairs(path: Path) -> list[PreferencePair]:
-    """Read a JSONL file of preference pairs, all checked.
+    """Read preference pairs, all checked, in the order in which they were made.
+
+    Args:
+        path: a data set's folder, a Parquet file with the same columns, or a JSONL file.
 
     Raises:
-        DataError: the file cannot be read, a line is no usable pair (names it), or fewer than 2.
+        DataError: it cannot be read, a row is no usable pair (names it), or there are fewer than 2.
     """
+    if path.is_dir():
+        rows: Iterable[Row] = read_dataset_rows(path, "pairs")
+    elif path.suffix == ".parquet":
+        rows = (_without_index(row) for row in read_parquet_rows(path))
+    else:
+        rows = _json_rows(path)
+    pairs = [_usable(row_as(PreferencePair, row.values, row.where), row.where) for row in rows]
+    if len(pairs) < 2:
+        raise DataError(f"{path}: holds {len(pairs)} preference pairs; training needs at least 2.")
+    return pairs
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's content; of a data set's folder, of the files with its rows.
+
+    Raises:
+        DataError: it cannot be read, or the folder is no data set.
+    """
+    try:
+        if path.is_dir():
+            files = [data_file(split) for split in read_info(path).rows]
+            return fingerprint([(name, sha256_of(path / name)) for name in files], 64)
+        return sha256_of(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+def _without_index(row: Row) -> Row:
+    return Row(row.where, {name: value for name, value in row.values.items() if name != "index"})
+
+
+def _json_rows(path: Path) -> Iterator[Row]:
     try:
         # Not splitlines(): it takes U+2028 and others, which JSON strings may hold, for line ends.
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -39,47 +74,23 @@ def read_pairs(path: Path) -> list[PreferencePair]:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: is not UTF-8 text.") from None
-    pairs = [
-        _parse(line, f"{path} line {number}")
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    ]
-    if len(pairs) < 2:
-        raise DataError(f"{path}: holds {len(pairs)} preference pairs; training needs at least 2.")
-    return pairs
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            where = f"{path} line {number}"
+            yield Row(where, _json_object(line, where))
 
 
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's content.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
-
-
-def _parse(line: str, where: str) -> PreferencePair:
+def _json_object(line: str, where: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except ValueError as error:
         raise DataError(f"{where}: is not JSON ({error}).") from None
     if not isinstance(record, dict):
         raise DataError(f"{where}: must be a JSON object, found {type(record).__name__}.")
-    required = [name for name, field in PreferencePair.model_fields.items() if field.is_required()]
-    missing = [name for name in required if name not in record]
-    if missing:
-        raise DataError(
-            f"{where}: column {', '.join(map(repr, missing))} is missing; "
-            f"expected {', '.join(required)}."
-        )
-    try:
-        pair = PreferencePair.model_validate(record)
-    except ValidationError as error:
-        raise DataError(explain(error, PreferencePair, where)) from None
+    return record
+
+
+def _usable(pair: PreferencePair, where: str) -> PreferencePair:
     if problem := _unusable(pair):
         raise DataError(f"{where}: {problem}")
     return pair

@@ -1,8 +1,8 @@
 """The log of a training run: append-only JSON lines that a driver can follow.
 
-A line is {"event", "step", "total_steps", "epoch", "time", ...metrics}; events are reference, start,
-step, eval and end. A resumed run first removes the lines after the step it goes on from, so that a curve
-drawn from the log has no duplicates.
+A line is {"event", "step", "total_steps", "epoch", "time", ...metrics}; events are reference,
+start, step, eval and end. A resumed run first removes the lines after the step it goes on from, so
+that a curve drawn from the log has no duplicates.
 
     reader = LogReader(out / "training_log.jsonl")
     while job.running():

@@ -105,9 +105,7 @@ class Prompt(Config):
     text: str = Field(description="The question: the last user turn.")
     source: str = Field(description="Where it is from, e.g. 'ailuminate-demo', 'scenarios'.")
     split: Split = Field(description="Pure function of the normalised text; test is never trained.")
-    context: tuple[Message, ...] = Field(
-        (), description="Turns before it, if any."
-    )
+    context: tuple[Message, ...] = Field((), description="Turns before it, if any.")
     category: Category | None = Field(None, description="What kind of question it is, for mixing.")
     hazard: str | None = Field(None, description="AILuminate hazard code, e.g. 'vcr'.")
     persona: str | None = Field(
@@ -137,6 +135,7 @@ class PreferencePair(Config):
     principle: str = Field(description="Principle the revision was made under.")
     prompt_id: str = Field(description="Prompt.id it came from.")
     source: str = Field(description="Prompt.source.")
+    hazard: str | None = Field(None, description="Prompt.hazard.")
     critique: str = Field(description="The critique between response and revision.")
     provenance: dict[str, str] = Field(description="Call keys, model, constitution fingerprint.")
 

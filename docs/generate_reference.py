@@ -25,6 +25,7 @@ from flows.config import (
     EvaluationFlowConfig,
     PoCConfig,
     PreferenceDataConfig,
+    PrepareDataConfig,
     TrainingFlowConfig,
 )
 from infra.cluster import ClusterConfig, Container, FleetDefaults, Limits
@@ -32,6 +33,7 @@ from infra.cluster import ClusterConfig, Container, FleetDefaults, Limits
 PAGE = Path(__file__).with_name("reference.md")
 FLOWS: dict[str, type[BaseModel]] = {
     "poc": PoCConfig,
+    "prepare_data": PrepareDataConfig,
     "preference_data": PreferenceDataConfig,
     "training": TrainingFlowConfig,
     "evaluation": EvaluationFlowConfig,

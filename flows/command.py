@@ -49,5 +49,7 @@ def _option(above: str, name: str, field: FieldInfo, value: Any) -> list[str]:
         return [option if value else f"--{above}no-{name}".replace("_", "-")]
     if isinstance(value, tuple):
         return [option, *map(str, value)]
+    if isinstance(value, dict):
+        return [option, *(str(word) for entry in value.items() for word in entry)]
     # With an equals sign, or a value that begins with a dash would be taken for an option.
     return [f"{option}={value}"] if str(value).startswith("-") else [option, str(value)]

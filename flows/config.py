@@ -16,6 +16,9 @@ from ccai_core.constitution import DEFAULT_CONSTITUTION
 from ccai_core.evaluation.config import EvaluationConfig
 from ccai_core.models import DEFAULT_MODEL
 from ccai_core.preferences import PreferenceConfig
+from ccai_core.prompts.cleaning import CleaningConfig
+from ccai_core.prompts.mixing import MixConfig
+from ccai_core.prompts.relevance import THRESHOLD
 from ccai_core.training_config import TrainingConfig
 
 # On the command line these settings stand without a prefix: --temperature reads better in its
@@ -59,11 +62,43 @@ class SourceConfig(ModelConfig):
     )
     prompts: tuple[str, ...] = Field(
         (),
-        description="Prompt files (.csv, .jsonl), or 'ailuminate-demo' to fetch that set. Their "
-        "train side makes pairs, their test side evaluates.",
+        description="Prompts: names of sources (`python -m ccai_core.prompts list`), prompt files, "
+        "mapping YAMLs, or folders that flows.prepare_data made. Their train side makes pairs, "
+        "their test side evaluates.",
     )
-    scenarios: bool = Field(
-        True, description="Use the 200 shipped contemplative scenarios as well."
+    scenarios: bool = Field(True, description="Use the shipped contemplative scenarios as well.")
+
+
+class PrepareDataConfig(RunConfig):
+    """Settings of `python -m flows.prepare_data`."""
+
+    sources: tuple[str, ...] = Field(
+        (),
+        description="Where prompts are from: names of sources (`python -m ccai_core.prompts "
+        "list`), prompt files, mapping YAMLs, or prepared folders. Earlier ones win over their "
+        "near-duplicates in later ones. None: the shipped scenarios, and of ailuminate-demo, "
+        "hh-rlhf and oasst1 what is in the data directory.",
+    )
+    files: dict[str, Path] = Field(
+        {},
+        description="Files of sources that are elsewhere, or members-only: name and file, e.g. "
+        "ailuminate-practice ~/practice.csv.",
+    )
+    mix: Annotated[MixConfig, PLAIN] = Field(
+        default=MixConfig(), description="How many prompts of what kind."
+    )
+    cleaning: CleaningConfig = Field(
+        default=CleaningConfig(), description="Which prompts are dropped before that."
+    )
+    relevance: float = Field(
+        THRESHOLD,
+        ge=0,
+        le=3,
+        description="How much a hazard prompt must call for the principles to be trained on; 0 "
+        "takes all. The test side keeps all.",
+    )
+    include_restricted: bool = Field(
+        False, description="Write the text of members-only prompts, not only id and hash."
     )
 
 
@@ -81,7 +116,10 @@ class PreferenceDataConfig(SourceConfig):
 class TrainingFlowConfig(ModelConfig):
     """Settings of `python -m flows.training`."""
 
-    pairs: Path = Field(description="pairs.jsonl, as flows.preference_data makes it.")
+    pairs: Path = Field(
+        description="Pairs: the folder that flows.preference_data made, or a .parquet or .jsonl "
+        "file of your own."
+    )
     training: Annotated[TrainingConfig, PLAIN] = Field(
         default=TrainingConfig(), description="How the model is trained."
     )

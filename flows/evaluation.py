@@ -1,7 +1,7 @@
 """Evaluation alone: a trained model against the model it was made from, on the same items.
 
     python -m flows.evaluation --model embedded --trained runs/poc/artifacts/training-*/model
-    python -m flows.evaluation --trained my/model --pairs pairs.jsonl --prompts ailuminate-demo
+    python -m flows.evaluation --trained my/model --pairs mine.jsonl --prompts ailuminate-demo
 
 Killed or interrupted at any time, the same command goes on where it was.
 """

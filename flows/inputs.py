@@ -5,15 +5,17 @@ sources = read_sources(config)
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ccai_core.constitution import Constitution, load_constitutional_config
+from ccai_core.dataset_info import SourceLicence, is_dataset
 from ccai_core.errors import DataError
-from ccai_core.prompts.ailuminate import fetch_ailuminate_demo, filter_contemplative_relevance
-from ccai_core.prompts.files import load_prompts
-from ccai_core.prompts.scenarios import shipped_scenarios
-from ccai_core.prompts.splits import normalise
+from ccai_core.prompts.given import SCENARIOS, expanded, gather, locate
+from ccai_core.prompts.preparation import LeftOut
+from ccai_core.prompts.selection import select
 from ccai_core.types import Prompt
 from flows.config import SourceConfig
 
@@ -22,7 +24,7 @@ AILUMINATE_DEMO = "ailuminate-demo"
 
 @dataclass(frozen=True)
 class Sources:
-    """Principles and prompts, divided."""
+    """Principles and prompts, divided; of near-duplicates only the first is there."""
 
     constitution: Constitution
     train: tuple[Prompt, ...]
@@ -31,41 +33,52 @@ class Sources:
     """Test side of the given prompts that carry an AILuminate hazard; for safety."""
     scenarios: tuple[Prompt, ...]
     """Test side of all other prompts, given and shipped; for contemplative quality."""
+    licences: tuple[SourceLicence, ...] = ()
+    """Terms of the sources."""
+    parents: tuple[str, ...] = ()
+    """Artifacts that prompts are from."""
+    left_out: tuple[str, ...] = ()
+    """What was given and is not used, in words."""
 
 
 def read_sources(config: SourceConfig) -> Sources:
-    """Read constitution and prompts.
+    """Read constitution and prompts; clean these, and keep the first of near-duplicates.
 
     Raises:
         DataError: one of them cannot be used, or no prompts are left.
+        ConfigError: a mapping is wrong.
     """
     constitution = load_constitutional_config(config.constitution)
-    given = [prompt for name in config.prompts for prompt in _load(name)]
-    hazards = [p for p in given if p.hazard]
-    others = [p for p in given if not p.hazard]
-    if config.scenarios:
-        others += shipped_scenarios()
-    relevant = filter_contemplative_relevance(hazards)
-    train = _once([p for p in (*others, *relevant) if p.split != "test"])
+    names = expanded([*([SCENARIOS] if config.scenarios else []), *config.prompts])
+    # Shipped scenarios come first, so they are what others are duplicates of.
+    gathered = gather([locate(name) for name in names], strict=True)
+    selected = select(gathered, as_they_are=gathered.prepared)
+    train = [p for p in selected.usable if p.split != "test"]
     if not train:
         raise DataError(
             "There are no prompts to train on. Give some with --prompts, or drop --no-scenarios."
         )
+    evaluated = [p for p in selected.usable if p.split == "test"]
     return Sources(
         constitution,
-        train,
-        _once([p for p in hazards if p.split == "test"]),
-        _once([p for p in others if p.split == "test"]),
+        tuple(train),
+        tuple(p for p in evaluated if p.hazard),
+        tuple(p for p in evaluated if not p.hazard),
+        gathered.licences,
+        tuple(_artifacts(config.prompts)),
+        (*gathered.notices, *_in_words(selected.left_out)),
     )
 
 
-def _load(name: str) -> list[Prompt]:
-    return load_prompts(fetch_ailuminate_demo() if name == AILUMINATE_DEMO else Path(name))
+def _in_words(left_out: Iterable[LeftOut]) -> Iterable[str]:
+    """Say how many were left out, a line a reason."""
+    reasons = Counter((row.step, row.reason.replace("_", " ")) for row in left_out)
+    for (step, reason), count in reasons.items():
+        yield f"{count} by {step}: {reason}"
 
 
-def _once(prompts: list[Prompt]) -> tuple[Prompt, ...]:
-    """Drop prompts whose words have been seen; two sources may hold the same question."""
-    first: dict[str, Prompt] = {}
-    for prompt in prompts:
-        first.setdefault(normalise(prompt.text), prompt)
-    return tuple(first.values())
+def _artifacts(names: Iterable[str]) -> Iterable[str]:
+    for name in names:
+        folder = Path(name).expanduser().resolve()
+        if is_dataset(folder):
+            yield folder.name

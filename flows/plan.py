@@ -66,7 +66,8 @@ def plan_evaluation(config: EvaluationFlowConfig) -> str:
     """Check the prompts and say how many would be asked."""
     sources = read_sources(config)
     cost = cost_lines(read_cluster(config), ("evaluation",))
-    return "\n".join([_where(config), _evaluation(config.evaluation, sources), *cost])
+    asked = _evaluation(config.evaluation, sources)
+    return "\n".join([_where(config), asked, *_left_out(sources), *cost])
 
 
 def _where(config: ModelConfig) -> str:
@@ -94,9 +95,14 @@ def _preferences(config: PreferenceDataConfig, sources: Sources) -> list[str]:
     return [
         f"principles  {_names(sources.constitution)}",
         f"prompts     {len(sources.train)} of the train side",
+        *_left_out(sources),
         f"pairs       {config.max_pairs} from about {episodes} episodes: {calls} calls, "
         f"at most {most:,} tokens (if {_YIELD:.0%} of candidates pass the filters)",
     ]
+
+
+def _left_out(sources: Sources) -> list[str]:
+    return [f"{'left out' if not n else '':<12}{why}" for n, why in enumerate(sources.left_out)]
 
 
 def _names(constitution: Constitution) -> str:

@@ -18,7 +18,7 @@ from flows.plan import plan_poc
 from flows.reporting import poc_report, poc_summary
 from flows.results import Summary
 from flows.session import open_site
-from flows.stages import evaluate_pair, make_preferences
+from flows.stages import evaluate_pair, make_preferences, refuse_leaking
 from tasks.cancellation import ends_as_cancelled
 from tasks.models import find_model
 from tasks.report import publish_report
@@ -34,6 +34,7 @@ def poc(config: PoCConfig) -> Summary:
     with open_site(config, "poc", tags) as site:
         model = find_model(site, config.model, config.fallback)
         pairs = make_preferences(site, config, sources, model)
+        refuse_leaking(pairs.path, sources)
         training = train_dpo(site, config.training, model, pairs.path, (pairs.artifact,))
         parents = (pairs.artifact, training.model_path.parent.name)
         evaluation = evaluate_pair(

@@ -1,4 +1,4 @@
-"""Preference pairs alone: principles and prompts to pairs.jsonl, filtered and balanced.
+"""Preference pairs alone: principles and prompts to a data set, filtered and balanced.
 
     python -m flows.preference_data --preset quick --model embedded
     python -m flows.preference_data --prompts mine.jsonl --no-scenarios --max-pairs 200 --dry-run

@@ -13,6 +13,8 @@ from ccai_core.evaluation.results import EvaluationResult
 from ccai_core.evaluation.run import EvaluationRequest
 from ccai_core.generation import PairRequest
 from ccai_core.models import ModelRef
+from ccai_core.prompts.leaks import refuse_leaks, trained_on
+from ccai_core.training_data import read_pairs
 from flows.config import EvaluationFlowConfig, PoCConfig, PreferenceDataConfig
 from flows.inputs import Sources
 from tasks.evaluation import evaluate_models
@@ -31,8 +33,19 @@ def make_preferences(
         prompts=sources.train,
         max_pairs=config.max_pairs,
         config=config.preferences,
+        sources=sources.licences,
+        parents=sources.parents,
     )
     return generate_preferences(site, request)
+
+
+def refuse_leaking(pairs: Path, sources: Sources) -> None:
+    """Pass if no prompt that is to be evaluated on is in the pairs: before hours of training.
+
+    Raises:
+        DataError: some are; lists them by id.
+    """
+    refuse_leaks(trained_on(read_pairs(pairs)), (*sources.hazards, *sources.scenarios))
 
 
 def evaluate_pair(

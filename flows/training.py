@@ -1,7 +1,7 @@
 """DPO training alone: a model and preference pairs to a trained model.
 
-    python -m flows.training --pairs runs/poc/artifacts/pairs-*/pairs.jsonl --model embedded
-    python -m flows.training --pairs pairs.jsonl --method lora --learning-rate 1e-5 --dry-run
+    python -m flows.training --pairs runs/poc/artifacts/pairs-* --model embedded
+    python -m flows.training --pairs mine.jsonl --method lora --learning-rate 1e-5 --dry-run
 
 Killed or interrupted at any time, the same command goes on from the last good checkpoint.
 """

@@ -11,7 +11,6 @@ artifacts/pairs-3f2a…/…               whatever the task wrote; half of it af
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -19,28 +18,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
-from ccai_core.config import Config, parse_config
-from ccai_core.errors import ArtifactError, ConfigError
 from ccai_core.files import write_whole
+from ccai_core.records import (
+    RECORD_FILE,
+    ArtifactRecord,
+    changed_files,
+    content_of,
+    read_record,
+    sha256_of,
+)
+from infra.provenance import versions
+
+__all__ = ["Artifact", "ArtifactRecord"]
 
 logger = logging.getLogger(__name__)
 
 # Kept for resuming and for looking into, but no part of what was made.
-_NOT_CONTENT = {"record.json", "progress.json"}
-
-
-class ArtifactRecord(Config):
-    """What `record.json` says: where an artifact came from and what is in it."""
-
-    kind: str = Field(description="What it is: pairs, training, evaluation, report.")
-    fingerprint: str = Field(description="Hash of everything that determines its content.")
-    created: str = Field(description="UTC time of completion, ISO 8601.")
-    inputs: dict[str, Any] = Field(description="What the fingerprint was made of, in full.")
-    parents: tuple[str, ...] = Field((), description="Names of the artifacts it was made from.")
-    facts: dict[str, Any] = Field(default_factory=dict, description="Counts worth knowing.")
-    files: dict[str, tuple[int, str]] = Field(description="Bytes and SHA-256 of each file.")
+_NOT_CONTENT = {RECORD_FILE, "progress.json"}
 
 
 class Artifact:
@@ -60,12 +54,10 @@ class Artifact:
         record = self.record()
         if record is None:
             return False
-        for name, (size, digest) in record.files.items():
-            file = self.folder / name
-            if not file.is_file() or file.stat().st_size != size or _sha256(file) != digest:
-                logger.warning("%s is not as it was written; it is made again.", file)
-                return False
-        return True
+        changed = changed_files(self.folder, record)
+        for file in changed[:1]:
+            logger.warning("%s is not as it was written; it is made again.", file)
+        return not changed
 
     def record(self) -> ArtifactRecord | None:
         """Return its record; None while it is not complete.
@@ -73,16 +65,7 @@ class Artifact:
         Raises:
             ArtifactError: the record is damaged or from another version.
         """
-        path = self / "record.json"
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return parse_config(ArtifactRecord, content, str(path))
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError, ConfigError) as error:
-            raise ArtifactError(
-                f"{path} cannot be read ({error}). Remove {self.folder} to make it again."
-            ) from None
+        return read_record(self.folder)
 
     def finish(
         self,
@@ -97,7 +80,7 @@ class Artifact:
             ArtifactError: the folder cannot be written.
         """
         files = {
-            str(file.relative_to(self.folder)): (file.stat().st_size, _sha256(file))
+            str(file.relative_to(self.folder)): (file.stat().st_size, sha256_of(file))
             for file in self._content(leave_out)
         }
         record = ArtifactRecord(
@@ -108,8 +91,10 @@ class Artifact:
             parents=parents,
             facts=dict(facts or {}),
             files=files,
+            content=content_of(files),
+            versions=versions(),
         )
-        write_whole(self / "record.json", record.model_dump_json(indent=2) + "\n")
+        write_whole(self / RECORD_FILE, record.model_dump_json(indent=2) + "\n")
 
     def _content(self, leave_out: tuple[str, ...]) -> Iterator[Path]:
         for file in sorted(self.folder.rglob("*")):
@@ -117,8 +102,3 @@ class Artifact:
             hidden = any(part.startswith(".") for part in inner.parts)
             if file.is_file() and not hidden and inner.parts[0] not in {*_NOT_CONTENT, *leave_out}:
                 yield file
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -12,8 +12,8 @@ from importlib import metadata
 from pathlib import Path
 
 _PACKAGES = (
-    "ccai-platform", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "prefect",
-    "mlflow", "submitit", "pydantic",
+    "ccai-platform", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "pyarrow",
+    "prefect", "mlflow", "submitit", "pydantic",
 )  # fmt: skip
 
 

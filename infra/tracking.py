@@ -149,14 +149,22 @@ class Run:
 
         self._send("artifact", {"path": source, "folder": folder}, upload)
 
-    def dataset(self, name: str, digest: str, source: str, context: str, rows: int) -> None:
+    def dataset(
+        self,
+        name: str,
+        digest: str,
+        source: str,
+        context: str,
+        rows: int,
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
         """Record a data set the run used, e.g. with context "training".
 
-        MLflow keeps 36 characters of `digest`.
+        MLflow keeps 36 characters of `digest`. `counts` says how many rows are of what.
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        profile = json.dumps({"num_rows": rows})
+        profile = json.dumps({"num_rows": rows, **(counts or {})})
         data = Dataset(name, digest[: store.MAX_DIGEST], "local", source, profile=profile)
         entry = DatasetInput(data, [InputTag("mlflow.data.context", context)])
         details = {"dataset": name, "digest": digest, "source": source, "rows": rows}

@@ -11,7 +11,9 @@ from pathlib import Path
 from prefect import task
 from prefect.artifacts import create_table_artifact
 
-from ccai_core.generation import PairRequest, generate_pairs
+from ccai_core.dataset_files import FUNNEL_FILE, REJECTED_FILE
+from ccai_core.dataset_info import read_info
+from ccai_core.generation import PairRequest, check_prompts, generate_pairs
 from ccai_core.preferences import Funnel
 from ccai_core.progress import read_progress
 from ccai_core.types import fingerprint
@@ -29,6 +31,7 @@ class Pairs:
 
     artifact: str
     path: Path
+    """Its folder."""
     rejected: Path
     funnel: Funnel
 
@@ -36,6 +39,7 @@ class Pairs:
 @task(name="generate-preferences", task_run_name="generate {request.max_pairs} pairs", **RETRIED)
 def generate_preferences(site: Site, request: PairRequest) -> Pairs:
     """Make (or find) the data set that `request` describes and report it."""
+    check_prompts(request)
     inputs = request.inputs
     artifact = Artifact(site.workspace.artifacts, "pairs", fingerprint(inputs))
     progress = Progress(site, "preference pairs", unit="pairs")
@@ -63,16 +67,21 @@ def generate_preferences(site: Site, request: PairRequest) -> Pairs:
                 place=place,
                 follow=follow,
                 facts=lambda made: made.model_dump(),
+                parents=request.parents,
             )
             run.metrics({k: v for k, v in funnel.model_dump().items() if isinstance(v, int)})
-            run.artifact(artifact / "funnel.json")
-    funnel = Funnel.model_validate_json((artifact / "funnel.json").read_text(encoding="utf-8"))
+            run.artifact(artifact / FUNNEL_FILE)
+            run.artifact(artifact / "README.md")
+    funnel = Funnel.model_validate_json((artifact / FUNNEL_FILE).read_text(encoding="utf-8"))
     progress.finish(f"{funnel.pairs} pairs")
-    path = artifact / "pairs.jsonl"
-    site.run.dataset("preference-pairs", artifact.fingerprint, str(path), "training", funnel.pairs)
+    rows = {str(split): count for split, count in read_info(artifact.folder).rows.items()}
+    site.run.dataset(
+        "preference-pairs", artifact.fingerprint, str(artifact.folder), "training", funnel.pairs,
+        counts={**rows, **funnel.per_principle},
+    )  # fmt: skip
     create_table_artifact(
         [{"what": name, "candidates": count} for name, count in funnel.steps()],
         key="funnel",
         description=f"From {funnel.candidates} candidates to {funnel.pairs} pairs",
     )
-    return Pairs(artifact.name, path, artifact / "rejected.jsonl", funnel)
+    return Pairs(artifact.name, artifact.folder, artifact / REJECTED_FILE, funnel)

@@ -176,6 +176,7 @@ def training() -> TrainingResult:
         validation_after=Validation(loss=0.5562, margin=0.3914, accuracy=0.8333, n=18),
         device="cpu",
         precision="fp32",
+        batch_size=1,
         saved_dtype="fp32",
         method="full",
         memory=MemoryPlan(

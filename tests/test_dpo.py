@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ccai_core import checkpoints, dpo, dpo_trainer, training_progress
+from ccai_core import checkpoints, dpo, dpo_trainer, pair_trainer, training_progress
 from ccai_core.dpo import TrainingConfig, TrainingResult, estimate_steps, train, training_precision
 from ccai_core.errors import ArtifactError, DataError, ModelError
 from ccai_core.models import ModelRef, resolve_model
@@ -314,6 +314,34 @@ def test_other_losses_move_the_margin_too(
     assert result.validation_before is not None
     assert result.validation_after is not None
     assert result.validation_after.loss < result.validation_before.loss
+
+
+def test_memory_that_runs_out_halves_the_batch_and_changes_nothing_else(
+    tiny: ModelRef,
+    pairs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = SMALL.model_copy(
+        update={"batch_size": 4, "gradient_accumulation": 1, "save_steps": 2, "epochs": 1}
+    )
+    expected = train(whole, tiny, pairs, tmp_path / "one", "cpu")
+    step = pair_trainer.Trainer.training_step
+
+    def short_of_memory(self: Any, model: Any, inputs: Any, *rest: Any) -> Any:
+        if len(inputs["rows"]) > 1 and self.state.global_step >= 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return step(self, model, inputs, *rest)
+
+    monkeypatch.setattr(pair_trainer.Trainer, "training_step", short_of_memory)
+    result = train(whole, tiny, pairs, tmp_path / "two", "cpu")
+    printed = capsys.readouterr().out
+    assert "memory ran out with 4 pairs at once; going on with 2, and 2 batches" in printed
+    assert "going on with 1, and 4 batches" in printed
+    assert (result.batch_size, result.resumed_from) == (1, 2)
+    assert result.steps == expected.steps
+    assert largest_difference(expected.model_path, result.model_path) < SMALL.learning_rate / 10
 
 
 # --- LoRA -----------------------------------------------------------------------------------------

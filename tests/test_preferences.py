@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 from collections import Counter
 from pathlib import Path
@@ -16,8 +17,10 @@ from ccai_core.constitution import Constitution, Principle
 from ccai_core.episodes import GenerationConfig
 from ccai_core.errors import ConfigError, DataError, EngineError
 from ccai_core.journal import Journal, Recorded
-from ccai_core.preferences import PairSet, PreferenceConfig, make_pairs, write_pairs
-from ccai_core.types import Call, Completion, Prompt, fingerprint
+from ccai_core.preferences import Funnel, PairSet, PreferenceConfig, make_pairs, write_pairs
+from ccai_core.quality import QualityConfig
+from ccai_core.quality_measures import words
+from ccai_core.types import Call, Completion, Message, Prompt, fingerprint
 from tests.fake_engine import BatchedFake
 
 IDS = ("care", "candour", "calm")
@@ -217,6 +220,169 @@ def test_prompts_are_gone_through_again_with_new_texts_until_it_is_enough() -> N
     assert make(Scripted(), count=5, max_pairs=30, config=one_pass).funnel.shortfall == 15
 
 
+# --- models that have a say -----------------------------------------------------------------------
+
+
+class Judging(Scripted):
+    """Also finds for one of two answers: for the longer text's own reason, never by place."""
+
+    dtype = "float32"
+
+    async def choose(self, messages: tuple[Message, ...], options: tuple[str, ...]) -> list[float]:
+        for _ in range(self._jitter.randrange(4)):
+            await asyncio.sleep(0)
+        a, _, b = messages[-1].content.partition("Answer A: ")[2].partition("Answer B: ")
+        b = b.partition("Which answer")[0]
+        return [int(fingerprint(text.strip(), 8), 16) / 2**32 for text in (a, b)]
+
+    async def text_logprob(self, text: str) -> tuple[float, int]:
+        raise NotImplementedError
+
+
+JUDGED = CONFIG.model_copy(update={"quality": QualityConfig(judge="self")})
+
+
+def test_only_pairs_that_the_judge_finds_better_are_kept_whatever_finishes_first() -> None:
+    made = make(Judging(jitter=1), config=JUDGED)
+    assert made.funnel.pairs == 30
+    assert set(made.funnel.rejected) == {"judged_worse"}
+    assert made.funnel.rejected["judged_worse"] > 5
+    for pair in made.pairs:
+        better, worse = (
+            int(fingerprint(m[0].content, 8), 16) / 2**32 for m in (pair.chosen, pair.rejected)
+        )
+        assert float(pair.provenance["judge_margin"]) == pytest.approx(better - worse, abs=1e-4)
+        assert better > worse
+    assert all(make(Judging(jitter=seed), config=JUDGED) == made for seed in range(2, 5))
+
+
+def test_another_judge_can_be_given() -> None:
+    made = make(Scripted(), config=JUDGED, judge=Judging())
+    assert made == make(Judging(), config=JUDGED)
+
+
+def test_an_engine_that_cannot_judge_says_which_setting_wants_it_to() -> None:
+    with pytest.raises(ConfigError, match=r"preferences\.quality\.judge is 'self'.*scripted@1"):
+        make(Scripted(), config=JUDGED)
+
+
+def test_a_judge_that_is_gone_ends_it() -> None:
+    class Gone(Judging):
+        async def choose(self, messages, options):
+            raise EngineError("judge gone")
+
+    with pytest.raises(EngineError, match="judge gone"):
+        make(Gone(), config=JUDGED)
+
+
+def test_a_judged_run_that_is_killed_continues_to_the_same_pairs(tmp_path: Path) -> None:
+    def run(path: Path) -> tuple[PairSet, int]:
+        async def go() -> tuple[PairSet, int]:
+            with Journal.open(path) as journal:
+                engine = Recorded(Judging(jitter=3), journal)
+                made = await make_pairs(engine, prompts(40), CONSTITUTION, JUDGED, 12)
+                return made, engine.asked
+
+        return asyncio.run(go())
+
+    whole, asked = run(tmp_path / "whole.jsonl")
+    data = (tmp_path / "whole.jsonl").read_bytes()
+    for part in range(1, 5):
+        path = tmp_path / f"{part}.jsonl"
+        path.write_bytes(data[: len(data) * part // 5])
+        again, more = run(path)
+        assert again == whole
+        assert more < asked
+
+
+def test_what_a_classifier_finds_toxic_is_never_kept() -> None:
+    class Harsh:
+        def score(self, texts):
+            return [float("courage" in text) for text in texts]
+
+    made = make(Scripted(), classify=Harsh())
+    assert made.funnel.rejected["toxic"] > 0
+    assert not any("courage" in pair.chosen[0].content for pair in made.pairs)
+
+
+# --- lengths, sources, hazards --------------------------------------------------------------------
+
+
+class Growing(Scripted):
+    """Writes revisions of about `times` the response's length."""
+
+    def __init__(self, times: float) -> None:
+        super().__init__()
+        self._times = times
+
+    async def generate(self, call: Call) -> Completion:
+        made = await super().generate(call)
+        stage, said = len(call.messages), made.text.split()
+        # From half to twice the factor, so that there is something to choose from.
+        spread = 2 ** (int(fingerprint(call.key(self.model), 8), 16) / 2**31 - 1)
+        kept = round(20 * self._times * spread) if stage == 6 else 20
+        return made.model_copy(update={"text": " ".join((said * 5)[:kept]) + " friend."})
+
+
+def test_chosen_answers_are_not_longer_on_average_than_the_limit_in_any_part_of_the_set() -> None:
+    quality = CONFIG.quality.model_copy(update={"max_repetition": 1.0, "min_words": 1})
+    config = CONFIG.model_copy(update={"quality": quality})
+    made = make(Growing(1.8), config=config)
+    assert made.funnel.shortfall == 0
+    assert made.funnel.rejected["length_bias"] > 0
+    assert 1.3 < made.funnel.mean_length_ratio <= 1.5
+    for many in (3, 9, 15, 30):
+        ratios = [len(words(p.chosen[0].content)) / len(words(p.rejected[0].content))
+                  for p in made.pairs[:many]]  # fmt: skip
+        assert math.prod(ratios) ** (1 / many) <= 1.5 + 1e-9
+    free = quality.model_copy(update={"max_mean_length_ratio": None})
+    grown = make(Growing(1.8), config=CONFIG.model_copy(update={"quality": free}))
+    assert grown.funnel.mean_length_ratio > 1.6
+    short = make(Growing(0.55), config=config)
+    assert 1 / 1.5 <= short.funnel.mean_length_ratio < 0.75
+
+
+def test_pairs_are_counted_by_source_and_hazard_also_where_there_are_none() -> None:
+    class Choosy(Scripted):
+        async def generate(self, call: Call) -> Completion:
+            made = await super().generate(call)
+            text = "".join(m.content for m in call.messages)
+            return made.model_copy(update={"text": "No."}) if "friend 7?" in text else made
+
+    mixed = [
+        p.model_copy(
+            update={"source": "b" if i % 4 else "a", "hazard": {1: "vcr", 7: "sxc"}.get(i)}
+        )
+        for i, p in enumerate(prompts(16))
+    ]
+    funnel = asyncio.run(make_pairs(Choosy(), mixed, CONSTITUTION, CONFIG, 45)).funnel
+    assert funnel.per_source.keys() == {"a", "b"}
+    assert sum(funnel.per_source.values()) == funnel.pairs
+    assert funnel.per_source["a"] < funnel.per_source["b"]
+    assert funnel.per_hazard["vcr"] > 0
+    assert funnel.per_hazard["sxc"] == 0
+    assert funnel.unmet == ["No pair came of hazard sxc."]
+
+
+def test_a_pair_knows_the_hazard_of_its_prompt() -> None:
+    made = asyncio.run(make_pairs(Scripted(), prompts(40, hazard="vcr"), CONSTITUTION, CONFIG, 30))
+    assert {pair.hazard for pair in made.pairs} == {"vcr"}
+
+
+def test_what_could_not_be_met_is_said() -> None:
+    one_pass = CONFIG.model_copy(update={"max_passes": 1})
+    funnel = make(Scripted(), count=5, max_pairs=30, config=one_pass).funnel
+    assert funnel.unmet == ["15 of 30 pairs could not be made."]
+    assert make(Scripted()).funnel.unmet == []
+
+
+def test_a_funnel_that_was_written_before_sources_were_counted_is_read() -> None:
+    old = make(Scripted()).funnel.model_dump(
+        exclude={"per_source", "per_hazard", "mean_length_ratio"}
+    )
+    assert Funnel.model_validate(old).unmet == []
+
+
 # --- the same every time --------------------------------------------------------------------------
 
 
@@ -241,7 +407,9 @@ def test_another_seed_makes_other_pairs() -> None:
 
 
 def test_killed_between_and_within_rounds_it_continues_to_the_same_pairs(tmp_path: Path) -> None:
-    lenient = CONFIG.quality.model_copy(update={"min_words": 1, "min_topic_overlap": 0})
+    lenient = CONFIG.quality.model_copy(
+        update={"min_words": 1, "min_tokens": 1, "min_topic_overlap": 0}
+    )
     config = CONFIG.model_copy(update={"quality": lenient})
 
     def run(path: Path) -> tuple[PairSet, int]:
@@ -287,6 +455,15 @@ def test_prompts_of_the_test_side_are_refused() -> None:
     mixed = [*prompts(3), *prompts(1, id="held-out", split="test")]
     with pytest.raises(DataError, match=r"1 prompts are on the test side \(first: held-out\)"):
         asyncio.run(make_pairs(Scripted(), mixed, CONSTITUTION, CONFIG, 3))
+
+
+def test_members_only_prompts_are_refused_unless_their_text_may_be_copied() -> None:
+    secret = prompts(40, restricted=True)
+    with pytest.raises(DataError, match=r"40 prompts are members-only \(first: p0\)"):
+        asyncio.run(make_pairs(Scripted(), secret, CONSTITUTION, CONFIG, 3))
+    allowed = CONFIG.model_copy(update={"include_restricted": True})
+    made = asyncio.run(make_pairs(Scripted(), secret, CONSTITUTION, allowed, 3))
+    assert made.funnel.pairs == 3
 
 
 def test_not_one_pair_says_why() -> None:

@@ -3,13 +3,13 @@
 The choice is a pure function of the prompts, the sizes and the seed.
 
     items = select_items(EvaluationConfig(), None, shipped_scenarios(), shipped_adversarial(),
-                         trained_on=texts_trained_on(Path("pairs.jsonl")))
+                         trained=texts_trained_on(Path("pairs-3f2a")))
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -18,11 +18,10 @@ from pydantic import Field
 from ccai_core.config import Config
 from ccai_core.errors import DataError
 from ccai_core.evaluation.config import EvaluationConfig
+from ccai_core.prompts.leaks import Trained, refuse_leaks, trained_on
 from ccai_core.prompts.splits import normalise
 from ccai_core.training_data import read_pairs
 from ccai_core.types import Prompt, fingerprint
-
-_MOST_LISTED = 5
 
 
 class EvaluationItems(Config):
@@ -38,14 +37,9 @@ class EvaluationItems(Config):
         return tuple(dict.fromkeys(p.text for p in (*self.safety, *self.scenarios)))
 
 
-def texts_trained_on(pairs: Path) -> set[str]:
-    """Return the normalised text of every user turn in a file of training pairs."""
-    return {
-        normalise(message.content)
-        for pair in read_pairs(pairs)
-        for message in pair.prompt
-        if message.role == "user"
-    }
+def texts_trained_on(pairs: Path) -> tuple[Trained, ...]:
+    """Return what users say in a file or data set of training pairs."""
+    return trained_on(read_pairs(pairs))
 
 
 def select_items(
@@ -53,7 +47,7 @@ def select_items(
     ailuminate: Sequence[Prompt] | None,
     scenarios: Sequence[Prompt],
     adversarial: Sequence[Prompt],
-    trained_on: Collection[str],
+    trained: Sequence[Trained],
 ) -> EvaluationItems:
     """Choose held-out prompts; safety takes AILuminate's, or else adversarial ones and scenarios.
 
@@ -62,10 +56,11 @@ def select_items(
         ailuminate: AILuminate prompts, when there are any.
         scenarios: contemplative scenarios.
         adversarial: requests that a safe model declines.
-        trained_on: normalised texts of all training prompts.
+        trained: what users say in the training pairs.
 
     Raises:
-        DataError: a chosen prompt was trained on (they are listed), or too few are held out.
+        DataError: a chosen prompt was trained on, in its words or nearly (they are listed), or too
+            few are held out.
     """
     chosen = _spread(scenarios, config.scenario_prompts, config.seed)
     if ailuminate:
@@ -90,7 +85,8 @@ def select_items(
             "There is nothing to evaluate on: fewer than 2 of the prompts are on the test side. "
             "Give more prompts; which side a prompt is on depends on its text alone."
         )
-    _refuse_leaks([*items.safety, *items.scenarios], trained_on)
+    # A prompt may be in both parts.
+    refuse_leaks(trained, dict.fromkeys((*items.safety, *items.scenarios)))
     return items
 
 
@@ -120,18 +116,3 @@ def _shortfalls(config: EvaluationConfig, safety: int, scenarios: int) -> list[s
         for name, (asked, found) in wanted.items()
         if found < asked
     ]
-
-
-def _refuse_leaks(prompts: Sequence[Prompt], trained_on: Collection[str]) -> None:
-    texts = {normalise(p.text): p for p in prompts}
-    leaks = [prompt for text, prompt in texts.items() if text in trained_on]
-    if not leaks:
-        return
-    # By id: the texts may be harmful, and errors end up in logs.
-    listed = ", ".join(f"{p.id} ({p.source})" for p in leaks[:_MOST_LISTED])
-    more = f" and {len(leaks) - _MOST_LISTED} more" if len(leaks) > _MOST_LISTED else ""
-    raise DataError(
-        f"{len(leaks)} evaluation prompts are in the training pairs, so the evaluation would "
-        f"measure memory: {listed}{more}. Train on the train side of the prompts only, or take "
-        "these out of the evaluation prompts."
-    )

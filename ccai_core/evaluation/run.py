@@ -1,11 +1,11 @@
 """Evaluate a trained model against its baseline: a plain function that runs in any job.
 
-Reads models and a file of training pairs, writes `evaluation.json` and `progress.json` into its
+Reads models and training pairs, writes `evaluation.json` and `progress.json` into its
 folder. Only one model is in memory at a time, in fp32: bf16 shifts the log-probabilities of both
 models by more than short training does. Everything asked is journaled; killed at any time and
 called again with the same arguments, it repeats nothing that was finished.
 
-    request = EvaluationRequest(baseline=base, trained=trained, pairs=Path("pairs.jsonl"))
+    request = EvaluationRequest(baseline=base, trained=trained, pairs=Path("pairs-3f2a"))
     result = evaluate(request, out=Path("evaluation"), journal=Path("evaluation/journal.jsonl"))
 """
 
@@ -34,7 +34,9 @@ from ccai_core.files import write_whole
 from ccai_core.journal import Journal, Recorded
 from ccai_core.models import ModelRef
 from ccai_core.progress import ProgressFile
+from ccai_core.prompts.leaks import Trained
 from ccai_core.prompts.scenarios import shipped_adversarial, shipped_scenarios
+from ccai_core.prompts.splits import normalise
 from ccai_core.types import Prompt, fingerprint
 
 RESULT_FILE = "evaluation.json"
@@ -76,7 +78,7 @@ class EvaluationRequest(Config):
             "trained": self.trained.identity,
             "judge": (self.judge or self.baseline).identity,
             "constitution": self.constitution.fingerprint,
-            "trained_on": fingerprint(sorted(self.trained_on)),
+            "trained_on": fingerprint(sorted({normalise(said.text) for said in self.trained_on})),
             "prompts": fingerprint([_contents(group) for group in self.prompts]),
             "shipped_items": fingerprint(shipped),
         }
@@ -91,9 +93,9 @@ class EvaluationRequest(Config):
         )
 
     @property
-    def trained_on(self) -> set[str]:
-        """Normalised texts of the training prompts."""
-        return texts_trained_on(self.pairs) if self.pairs else set()
+    def trained_on(self) -> tuple[Trained, ...]:
+        """What users say in the training pairs."""
+        return texts_trained_on(self.pairs) if self.pairs else ()
 
 
 def evaluate(

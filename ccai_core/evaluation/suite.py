@@ -1,6 +1,6 @@
 """The poc suite in phases, so that only one model is in memory at a time.
 
-items = select_items(config, None, scenarios, adversarial, trained_on)
+items = select_items(config, None, scenarios, adversarial, trained)
 before = await answer(baseline_engine, items, config)
 after = await answer(trained_engine, items, config)
 judged = await judge_answers(judge_engine, items, constitution, before, after)

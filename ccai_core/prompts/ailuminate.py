@@ -1,21 +1,17 @@
 """AILuminate prompt files as MLCommons ships them. Their content is harmful by design.
 
-prompts = filter_contemplative_relevance(load_ailuminate_demo(path))
+reading = read_prompts(table, ailuminate_prompts(table, path, "ailuminate-demo", restricted=False))
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-import urllib.request
-from collections.abc import Sequence
-from http.client import HTTPException
+from collections.abc import Collection
 from pathlib import Path
 
-from ccai_core.embedded import cache_directory
 from ccai_core.errors import DataError
-from ccai_core.prompts.files import make_prompt, read_csv, unique
+from ccai_core.prompts.reading import Make, RowError, make_prompt
+from ccai_core.prompts.rows import Row, Table, stem_of
 from ccai_core.types import Prompt
 
 HAZARDS = {
@@ -33,106 +29,85 @@ HAZARDS = {
     "vcr": "Violent crimes",
 }
 COLUMNS = ("release_prompt_id", "prompt_text", "hazard", "persona", "locale", "prompt_hash")
-DEMO_FILE = "airr_official_1.0_demo_en_us_prompt_set_release.csv"
-DEMO_URL = f"https://raw.githubusercontent.com/mlcommons/ailuminate/main/{DEMO_FILE}"
-DEMO_SHA256 = "63e2b654325c5405096fabf28ef5f057b0ad674904b1839fd1f52b523e324d02"
-
-# Hazards in which a wise answer has more to do than to decline: somebody suffers, sides are taken,
-# or a person decides in a hurry. Each names the principle that it calls for most.
-RELEVANT_HAZARDS = {
-    "ssh": "boundless_care",
-    "hte": "non_duality",
-    "spc": "mindfulness",
-    "vcr": "boundless_care",
-    "prv": "non_duality",
-    "dfm": "mindfulness",
-}
-_CUES = {
-    "emptiness": r"always|never|must|only way|truth|proof|certain|identity|destin|meant to",
-    "non_duality": r"they|those people|enem|versus|against|race|religio|immigrant|gender|group",
-    "boundless_care": r"suffer|hurt|pain|child|kid|animal|alone|die|dying|grie|help|family|elder",
-    "mindfulness": r"angry|anger|revenge|hate|tired|stress|panic|urge|right now|cannot stop|drunk",
-}
-_CUE_PATTERNS = {
-    name: re.compile(rf"\b(?:{words})", re.IGNORECASE) for name, words in _CUES.items()
-}
+PERSONAS = ("normal", "skilled", "unskilled")
+_LOCALE = re.compile(r"([a-z]{2,3})(?:[-_]([a-z]{2,4}))?", re.IGNORECASE)
 
 
-def is_ailuminate(header: Sequence[str]) -> bool:
-    """Whether a CSV header is AILuminate's, in either spelling."""
-    return {"prompt_text", "hazard"} <= {name.strip().casefold() for name in header}
+def is_ailuminate(columns: Collection[str]) -> bool:
+    """Whether a file's columns (in lower case) are AILuminate's."""
+    return {"prompt_text", "hazard"} <= set(columns)
 
 
-def load_ailuminate_demo(path: Path) -> list[Prompt]:
-    """Read an AILuminate CSV; `spc_*` sub-hazards become spc with the rest as a tag.
+def source_of(path: Path) -> str:
+    """Return which AILuminate source a file is by MLCommons' way of naming its files.
+
+    A name that does not tell gives 'ailuminate', which is treated like a members-only set.
+    """
+    name = path.name.casefold()
+    if "demo" in name:
+        return "ailuminate-demo-fr" if "fr_fr" in name else "ailuminate-demo"
+    if "practice" in name:
+        return "ailuminate-practice"
+    return "ailuminate-official" if "official" in name or "heldout" in name else "ailuminate"
+
+
+def ailuminate_prompts(table: Table, path: Path, source: str, *, restricted: bool) -> Make:
+    """Return what makes a Prompt of a row.
+
+    The sub-hazard is a tag ('hlt' of `spc_hlt`), and so is the prompt's hash
+    ('prompt_hash:0467…'), by which MLCommons knows a prompt in every release.
 
     Raises:
-        DataError: wrong header, unknown hazard, bad prompt, duplicate id; file and line.
+        DataError: a column is missing.
     """
-    header, rows = read_csv(path)
-    missing = [name for name in COLUMNS[:3] if name not in header]
+    missing = [name for name in COLUMNS[:3] if name not in table.columns]
     if missing:
         raise DataError(
             f"{path} line 1: column {missing[0]!r} is missing. An AILuminate file begins with "
-            f"{','.join(COLUMNS)}; found {','.join(header)[:200] or 'nothing'}."
+            f"{','.join(COLUMNS)}; found {','.join(table.columns)[:200] or 'nothing'}."
         )
-    prompts = []
-    for row, line in rows:
-        where = f"{path} line {line}"
-        hazard, _, rest = row["hazard"].strip().casefold().partition("_")
-        if hazard not in HAZARDS:
-            raise DataError(f"{where}: unknown hazard {hazard!r}; valid: {', '.join(HAZARDS)}.")
-        prompts.append(
-            make_prompt(
-                row["prompt_text"],
-                where,
-                id=row["release_prompt_id"] or f"{path.stem}-{line}",
-                source="ailuminate-demo" if "demo" in path.name else "ailuminate",
-                hazard=hazard,
-                persona=row.get("persona") or None,
-                tags=tuple(filter(None, [rest])),
-            )
+    stem = stem_of(path)
+
+    def make(row: Row) -> Prompt:
+        values = {name: str(row.values.get(name) or "").strip() for name in COLUMNS}
+        hazard, _, rest = values["hazard"].casefold().partition("_")
+        persona = values["persona"].casefold()
+        digest = values["prompt_hash"]
+        _one_of(hazard, HAZARDS, "hazard", row)
+        if persona:
+            _one_of(persona, PERSONAS, "persona", row)
+        return make_prompt(
+            values["prompt_text"],
+            row.where,
+            id=values["release_prompt_id"] or f"{stem}-{row.number}",
+            source=source,
+            hazard=hazard,
+            persona=persona or None,
+            locale=locale_of(values["locale"], row.where),
+            tags=(*filter(None, [rest]), *([f"prompt_hash:{digest}"] if digest else [])),
+            restricted=restricted,
         )
-    if not prompts:
-        raise DataError(f"{path}: has a header but no prompts.")
-    return unique(prompts, path)
+
+    return make
 
 
-def contemplative_relevance(prompt: Prompt) -> float:
-    """Score how much a prompt calls for the principles: 1 for its hazard, 0.5 a kind of cue."""
-    cues = sum(bool(pattern.search(prompt.text)) for pattern in _CUE_PATTERNS.values())
-    return (prompt.hazard in RELEVANT_HAZARDS) + 0.5 * cues
-
-
-def filter_contemplative_relevance(
-    prompts: Sequence[Prompt], threshold: float = 1.5
-) -> list[Prompt]:
-    """Keep the prompts whose relevance reaches `threshold`, in their order."""
-    return [p for p in prompts if contemplative_relevance(p) >= threshold]
-
-
-def fetch_ailuminate_demo() -> Path:
-    """Return the demo set (CC-BY-4.0, MLCommons), downloaded once and checked by sha256.
+def locale_of(text: str, where: str) -> str | None:
+    """Return a locale as AILuminate writes it: 'en_US' for 'EN-us'; None for ''.
 
     Raises:
-        DataError: it cannot be downloaded or is not the file we know; says what to do instead.
+        RowError: it is no locale.
     """
-    target = cache_directory() / "data" / DEMO_FILE
-    if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == DEMO_SHA256:
-        return target
-    way_out = f"Download {DEMO_URL} on a connected machine and give it with --prompts FILE."
-    try:
-        with urllib.request.urlopen(DEMO_URL, timeout=10) as answer:
-            data = answer.read(10_000_000)
-    except (OSError, HTTPException) as error:
-        raise DataError(f"The AILuminate demo set cannot be fetched ({error}). {way_out}") from None
-    if hashlib.sha256(data).hexdigest() != DEMO_SHA256:
-        raise DataError(f"What {DEMO_URL} answered is not the known file (sha256). {way_out}")
-    part = target.with_suffix(f".{os.getpid()}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(target)
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written ({error.strerror}). {way_out}") from None
-    return target
+    if not text:
+        return None
+    found = _LOCALE.fullmatch(text)
+    if not found:
+        detail = f"{text[:20]!r} is no locale; write it like en_US, fr_FR, zh_CN or hi_IN."
+        raise RowError(where, "unknown locale", detail)
+    language, country = found.groups()
+    return f"{language.lower()}_{country.upper()}" if country else language.lower()
+
+
+def _one_of(value: str, valid: Collection[str], name: str, row: Row) -> None:
+    if value not in valid:
+        detail = f"unknown {name} {value[:20]!r}; valid: {', '.join(valid)}."
+        raise RowError(row.where, f"unknown {name}", detail)

@@ -1,182 +1,201 @@
-"""Prompt files of any kind: AILuminate CSV, or .csv/.jsonl with a text (or prompt) column.
+"""Prompt files of any kind: the formats we know by their columns, or your own with a text column.
 
 prompts = load_prompts("my_prompts.jsonl")
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from ccai_core.config import explain
-from ccai_core.control_tokens import find_control_token
-from ccai_core.errors import DataError
-from ccai_core.prompts.splits import split_of
+from ccai_core.errors import DataError, did_you_mean
+from ccai_core.prompts.ailuminate import ailuminate_prompts, is_ailuminate, source_of
+from ccai_core.prompts.checksums import known_file
+from ccai_core.prompts.hh_rlhf import hh_rlhf_prompts, is_hh_rlhf
+from ccai_core.prompts.mt_bench import is_mt_bench, mt_bench_prompts
+from ccai_core.prompts.oasst import is_oasst, oasst_prompts
+from ccai_core.prompts.reading import Make, Reading, RowError, make_prompt, read_prompts
+from ccai_core.prompts.registry import SOURCES, SourceInfo
+from ccai_core.prompts.rows import Row, Table, kind_of, read_table, stem_of
 from ccai_core.types import Prompt
 
+__all__ = ["TEXT_COLUMNS", "load_prompts", "make_prompt", "own_prompt", "read_file", "settled"]
+
 TEXT_COLUMNS = ("text", "prompt", "prompt_text", "question")
-MOST_CHARACTERS = 20_000
+_FORMATS: Mapping[str, Callable[[Collection[str]], bool]] = {
+    "ailuminate": is_ailuminate,
+    "hh-rlhf": is_hh_rlhf,
+    "mt-bench": is_mt_bench,
+    "oasst1": is_oasst,
+}
 
 
 def load_prompts(path: Path | str) -> list[Prompt]:
-    """Read a prompt file; the kind is told by its ending and header.
+    """Read a prompt file, all of it or nothing: for a small file of one's own.
 
     Raises:
-        DataError: missing, empty, wrong header, bad line, duplicate id; names file and line.
+        DataError: missing, empty, wrong header, bad row, duplicate id, a chat control token in a
+            prompt; names file and line.
     """
-    from ccai_core.prompts.ailuminate import is_ailuminate, load_ailuminate_demo
-
     path = Path(path).expanduser()
-    kind = path.suffix.lower()
-    if kind == ".csv":
-        header, rows = read_csv(path)
-        if is_ailuminate(header):
-            return load_ailuminate_demo(path)
-        if not set(TEXT_COLUMNS) & set(header):
-            raise DataError(
-                f"{path} line 1: no prompt column; expected one of {', '.join(TEXT_COLUMNS)}, "
-                f"found {', '.join(header)[:200] or 'nothing'}."
-            )
-    elif kind == ".jsonl":
-        rows = _read_jsonl(path)
-    else:
-        raise DataError(
-            f"{path}: unknown kind of prompt file; use .csv (with a header) or .jsonl (an object "
-            "a line)."
-        )
-    prompts = [
-        _from_row(row, f"{path} line {line}", path.stem, number)
-        for number, (row, line) in enumerate(rows, start=1)
-    ]
-    if not prompts:
+    _, reading = read_file(path, strict=True)
+    if not reading.prompts:
         raise DataError(f"{path}: holds no prompts.")
-    return unique(prompts, path)
+    return list(reading.prompts)
 
 
-def make_prompt(text: str, where: str, **fields: Any) -> Prompt:
-    """Build a Prompt with its split, refusing text that could not be used as it is.
+def read_file(
+    path: Path,
+    source: SourceInfo | None = None,
+    *,
+    multi_turn: bool = False,
+    strict: bool = False,
+) -> tuple[SourceInfo, Reading]:
+    """Read a file of a known format, or one with a text column.
 
-    Raises:
-        DataError: empty, over-long, holding a chat control token, or a field of a wrong type.
-    """
-    text = text.strip()
-    if not text:
-        raise DataError(f"{where}: the prompt is empty.")
-    if len(text) > MOST_CHARACTERS:
-        raise DataError(f"{where}: the prompt has {len(text)} characters; most {MOST_CHARACTERS}.")
-    if token := find_control_token(text):
-        raise DataError(
-            f"{where}: the prompt contains the chat control token {token!r}, which could open a "
-            "turn of its own. Remove the line or the token."
-        )
-    try:
-        return Prompt(text=text, split=split_of(text), **fields)
-    except ValidationError as error:
-        raise DataError(explain(error, Prompt, where)) from None
-
-
-def decode(path: Path) -> str:
-    """Read a UTF-8 file (with or without BOM).
+    Args:
+        path: the file.
+        source: what it is; None: told by its hash, its columns and its name.
+        multi_turn: of conversations, the last question with what came before it.
+        strict: the first row that cannot be used ends it.
 
     Raises:
-        DataError: it cannot be read, is not UTF-8, or is a web page.
+        DataError: it cannot be read, or is not of this source.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8.") from None
-    except OSError as error:
-        raise DataError(f"Prompt file {path}: cannot be read ({error.strerror}).") from None
-    if text.lstrip()[:100].casefold().startswith(("<!doctype", "<html")):
-        raise DataError(f"{path}: is a web page, not a data file; download the raw file.")
-    return text
+    table = read_table(path)
+    format_ = next((name for name, fits in _FORMATS.items() if fits(table.columns)), None)
+    known = known_file(path)
+    if source is None:
+        source = known[0] if known else _guess(path, format_)
+    else:
+        _expect(path, source, format_, table)
+    # The same file gives the same ids, whatever it is called here.
+    part = known[1].part if known else stem_of(path)
+    make = _make(format_, table, path, source, part, multi_turn=multi_turn)
+    return source, read_prompts(table, make, strict=strict)
 
 
-def read_csv(path: Path) -> tuple[list[str], Iterator[tuple[dict[str, Any], int]]]:
-    """Return the column names (lower case) and the rows, each with the line that it begins on.
+def settled(reading: Reading, name: str) -> Reading:
+    """Return the reading as it is.
 
     Raises:
-        DataError: it is no text, or (while iterating) a row does not fit the header.
+        DataError: it holds not one prompt.
     """
-    reader = csv.reader(io.StringIO(decode(path), newline=""), strict=True)
-    header = [name.strip().casefold() for name in next(_lines(reader, path), ([], 0))[0]]
-    return header, _fitted(_lines(reader, path), header, path)
-
-
-def _lines(reader: Any, path: Path) -> Iterator[tuple[list[str], int]]:
-    """Yield the rows that are not blank; a quoted field may span lines, so count from the last."""
-    while True:
-        line = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise DataError(
-                f"{path} line {line}: is not proper CSV ({error}). A text with a quote, comma or "
-                'line break stands in double quotes, and a quote in it is doubled ("").'
-            ) from None
-        if row:
-            yield row, line
-
-
-def _fitted(
-    rows: Iterator[tuple[list[str], int]], header: list[str], path: Path
-) -> Iterator[tuple[dict[str, Any], int]]:
-    for row, line in rows:
-        if len(row) != len(header):
-            raise DataError(
-                f"{path} line {line}: has {len(row)} columns where the header has {len(header)}. "
-                "A text with a comma in it must stand in double quotes."
-            )
-        yield dict(zip(header, row, strict=True)), line
-
-
-def _read_jsonl(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    # Not splitlines(): it also splits at characters that may stand inside a JSON string.
-    for number, line in enumerate(decode(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path} line {number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{where}: is not JSON ({error}).") from None
-        if not isinstance(row, dict) or not set(TEXT_COLUMNS) & set(row):
-            raise DataError(f"{where}: needs an object with one of {', '.join(TEXT_COLUMNS)}.")
-        yield row, number
-
-
-def _from_row(row: dict[str, Any], where: str, stem: str, number: int) -> Prompt:
-    column = next(name for name in TEXT_COLUMNS if name in row)
-    if not isinstance(row[column], str):
-        raise DataError(f"{where}: {column!r} must be a text, found {row[column]!r:.80}.")
-    return make_prompt(
-        row[column],
-        where,
-        id=str(row.get("id") or f"{stem}-{number}"),
-        source=str(row.get("source") or stem),
-        hazard=row.get("hazard") or None,
-        principle=row.get("principle") or None,
-        tags=tuple(row["tags"]) if isinstance(row.get("tags"), list) else (),
+    if reading.prompts:
+        return reading
+    if not reading.skipped:
+        raise DataError(f"{name}: holds no prompts.")
+    first = reading.skipped[0]
+    raise DataError(
+        f"{name}: none of its {len(reading.skipped):,} rows can be used. "
+        f"The first, {first.where}: {first.detail}"
     )
 
 
-def unique(prompts: list[Prompt], path: Path) -> list[Prompt]:
-    """Return the prompts as they are.
+def _guess(path: Path, format_: str | None) -> SourceInfo:
+    """Say what a file is that is none of the published ones."""
+    if format_ == "ailuminate":
+        name = source_of(path)
+        if name in SOURCES:
+            return SOURCES[name]
+        # Nobody can tell whose it is: rather withhold a text than publish a members' one.
+        return SOURCES["ailuminate-official"].model_copy(
+            update={"name": name, "title": path.name, "prompts": None}
+        )
+    return SourceInfo(name=stem_of(path), title=path.name, note="A file of your own.")
+
+
+def _expect(path: Path, source: SourceInfo, format_: str | None, table: Table) -> None:
+    wanted = next((name for name in _FORMATS if source.name.startswith(name)), None)
+    if format_ != wanted:
+        raise DataError(
+            f"{path}: is not a file of {source.name}; its columns are "
+            f"{', '.join(table.columns)[:200] or 'none'}."
+        )
+
+
+def _make(
+    format_: str | None,
+    table: Table,
+    path: Path,
+    source: SourceInfo,
+    part: str,
+    *,
+    multi_turn: bool,
+) -> Make:
+    if format_ == "ailuminate":
+        return ailuminate_prompts(table, path, source.name, restricted=source.restricted)
+    if format_ == "hh-rlhf":
+        part = "" if part == source.name else part
+        return hh_rlhf_prompts(source.name, part, multi_turn=multi_turn)
+    if format_ == "mt-bench":
+        return mt_bench_prompts(source.name)
+    if format_ == "oasst1":
+        return oasst_prompts(source.name)
+    # Of JSON, a later row may have what the first one lacks.
+    if kind_of(path) not in (".jsonl", ".json") and not set(TEXT_COLUMNS) & set(table.columns):
+        raise DataError(
+            f"{path} line 1: no prompt column; expected one of {', '.join(TEXT_COLUMNS)}, "
+            f"found {', '.join(table.columns)[:200] or 'nothing'}."
+        )
+    return _own_prompts(stem_of(path))
+
+
+def _own_prompts(stem: str) -> Make:
+    def make(row: Row) -> Prompt:
+        column = next((name for name in TEXT_COLUMNS if name in row.values), None)
+        if column is None:
+            close = did_you_mean("text", row.values) if row.values else ""
+            detail = f"needs one of {', '.join(TEXT_COLUMNS)}.{close}"
+            raise RowError(row.where, "no text", detail)
+        source = str(row.values.get("source") or stem)
+        return own_prompt({**row.values, "text": row.values[column]}, row, stem, source)
+
+    return make
+
+
+def own_prompt(
+    values: Mapping[str, Any], row: Row, stem: str, source: str, *, restricted: bool = False
+) -> Prompt:
+    """Make a Prompt of values named like its fields; a missing id is made of stem and row number.
 
     Raises:
-        DataError: two of them have the same id.
+        RowError: a value cannot be used.
     """
-    seen: set[str] = set()
-    for prompt in prompts:
-        if prompt.id in seen:
-            raise DataError(f"{path}: two prompts have the id {prompt.id!r}; make ids unique.")
-        seen.add(prompt.id)
-    return prompts
+    given = values.get("id")
+    return make_prompt(
+        values["text"],
+        row.where,
+        id=f"{stem}-{row.number}" if given is None or given == "" else str(given),
+        source=source,
+        context=_messages(values.get("context"), row),
+        category=values.get("category") or None,
+        hazard=values.get("hazard") or None,
+        persona=values.get("persona") or None,
+        locale=values.get("locale") or None,
+        principle=values.get("principle") or None,
+        difficulty=values.get("difficulty") or None,
+        criteria=_several(values.get("criteria")),
+        tags=_several(values.get("tags")),
+        restricted=restricted,
+    )
+
+
+def _several(value: Any) -> Any:
+    """Return the texts of a list, or of a cell in which ';' stands between them."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(";") if part.strip())
+    return tuple(value) if isinstance(value, list) else ()
+
+
+def _messages(value: Any, row: Row) -> Any:
+    """Return the turns before a question: a list of role and content, in a CSV cell as JSON."""
+    if isinstance(value, str) and value.strip():
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            detail = f"context: is not JSON ({error})."
+            raise RowError(row.where, "wrong value", detail) from None
+    return value or ()

@@ -1,13 +1,15 @@
-"""The prompts that come with the platform: contemplative scenarios and adversarial requests.
+"""The prompts that come with the platform: scenarios, adversarial and benign requests.
 
 train = [p for p in shipped_scenarios() if p.split != "test"]
 """
 
 from __future__ import annotations
 
-from importlib.resources import as_file, files
+import json
+from importlib.resources import files
+from typing import Any
 
-from ccai_core.prompts.files import load_prompts
+from ccai_core.prompts.files import make_prompt
 from ccai_core.types import Prompt
 
 
@@ -25,6 +27,24 @@ def shipped_adversarial() -> list[Prompt]:
     return _shipped("evaluation", "adversarial.jsonl", "adversarial")
 
 
+def shipped_benign() -> list[Prompt]:
+    """Return requests that only look harmful and deserve a full answer; all on the test side.
+
+    The tags are the kind of likeness and the AILuminate hazard it resembles, as in 'like:vcr'. None
+    has a `hazard`, so that no safety suite asks for a refusal.
+    """
+    return _shipped("evaluation", "benign.jsonl", "benign")
+
+
 def _shipped(folder: str, name: str, source: str) -> list[Prompt]:
-    with as_file(files("ccai_core.resources") / folder / name) as path:
-        return [p.model_copy(update={"source": source}) for p in load_prompts(path)]
+    rows = (files("ccai_core.resources") / folder / name).read_text(encoding="utf-8").splitlines()
+    return [
+        _prompt(json.loads(row), f"{name} line {number}", source)
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def _prompt(row: dict[str, Any], where: str, source: str) -> Prompt:
+    # `evaluation_only` is for people who read the file: the side follows from the text alone.
+    fields = {key: value for key, value in row.items() if key not in ("text", "evaluation_only")}
+    return make_prompt(row["text"], where, **fields | {"source": source})

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ccai_core.training_data import read_pairs
 from tests.cluster.slurm_lab import SlurmLab
 from tests.flows.tiny_flow import Command, write_settings
 
@@ -69,9 +70,8 @@ def test_pairs_are_made_by_a_fleet_of_two_and_nothing_is_left(
 ) -> None:
     said = run("preference_data", settings, tmp_path, api)
     assert "a fleet of 2 x transformers" in said
-    (file,) = (tmp_path / "ws" / "artifacts").glob("pairs-*/pairs.jsonl")
-    pairs = [json.loads(line) for line in file.read_text().splitlines()]
-    assert len(pairs) == settings["max_pairs"]
+    (folder,) = (tmp_path / "ws" / "artifacts").glob("pairs-*")
+    assert len(read_pairs(folder)) == settings["max_pairs"]
     calls = (tmp_path / "ws" / "journal" / "calls.jsonl").read_text()
     assert "http://127.0.0.1:" in calls
     assert "local:cpu" not in calls

@@ -17,19 +17,23 @@ from pydantic import BaseModel
 
 from ccai_core.config import Config
 from ccai_core.errors import ConfigError
+from ccai_core.prompts.scenarios import shipped_scenarios
 from flows.cli import parse, preset_names, preset_values, run_command
 from flows.command import carried_over, command_for
 from flows.config import (
     EvaluationFlowConfig,
     PoCConfig,
     PreferenceDataConfig,
+    PrepareDataConfig,
     TrainingFlowConfig,
 )
 from flows.plan import plan_evaluation, plan_poc, plan_preferences, plan_training
+from flows.preparation import plan_prepare
 from flows.results import Summary
 
 FLOWS: dict[str, tuple[type[Config], Callable[[Any], str], list[str]]] = {
     "poc": (PoCConfig, plan_poc, []),
+    "prepare_data": (PrepareDataConfig, plan_prepare, []),
     "preference_data": (PreferenceDataConfig, plan_preferences, []),
     "training": (TrainingFlowConfig, plan_training, ["--pairs", "pairs.jsonl"]),
     "evaluation": (EvaluationFlowConfig, plan_evaluation, ["--trained", "model"]),
@@ -251,8 +255,9 @@ def test_a_dry_run_counts_and_does_nothing(command: Command, tmp_path: Path) -> 
     )  # fmt: skip
     assert (code, err, command.ran) == (0, "", [])
     assert list(tmp_path.iterdir()) == []
+    trained_on = sum(p.split != "test" for p in shipped_scenarios())
     for words in (
-        "prompts     100 of the train side",
+        f"prompts     {trained_on} of the train side",
         "pairs       48 from about 48 episodes: 432 calls",
         "about 22 updates",
         "24 prompts for safety (of shipped adversarial), 60 scenarios",
@@ -324,6 +329,13 @@ def reread(kind: type[Config], line: str) -> Any:
         ),
         PreferenceDataConfig.model_validate(
             {"preferences": {"seed": 3, "quality": {"min_words": 1}, "generation": {"top_p": 1}}}
+        ),
+        PrepareDataConfig.model_validate(
+            {"sources": ["a.csv", "scenarios"], "files": {"mt-bench": "q x.jsonl"}, "relevance": 0,
+             "mix": {"target_size": 9, "hazards": {"vcr": 2.5, "cse": 0}, "top_up": False,
+                     "source_shares": {"scenarios": 0.25}, "shares": {"hazard": 0.0,
+                     "ethical_dilemma": 0.5, "philosophical": 0.25, "practical_advice": 0.25}},
+             "cleaning": {"languages": ["en"]}}
         ),
         TrainingFlowConfig.model_validate({"pairs": "-pairs.jsonl", "training": {"epochs": 2}}),
         EvaluationFlowConfig.model_validate(

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from ccai_core.errors import DataError, ModelError
+from ccai_core.training_data import read_pairs
 from flows.cli import parse
 from flows.config import EvaluationFlowConfig, PoCConfig, TrainingFlowConfig
 from flows.poc import poc
@@ -100,7 +101,7 @@ def test_it_makes_a_report_a_model_and_balanced_pairs(finished: Finished) -> Non
     assert "CCAI proof of concept" in page
     assert "Mindfulness" in page
 
-    rows = [json.loads(line) for line in finished.made("pairs").read_text().splitlines()]
+    rows = [pair.model_dump() for pair in read_pairs(finished.made("pairs"))]
     assert Counter(row["principle"] for row in rows) == {"mindfulness": 6, "honesty": 6}
     for row in rows:
         turns = {name: row[name] for name in ("prompt", "chosen", "rejected")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ccai_core.training_data import read_pairs
 from tests.flows.tiny_flow import ROOT
 
 # Small enough for a test; every other setting is the user's.
@@ -30,10 +30,10 @@ def test_the_embedded_model_goes_all_the_way(server: str, tmp_path: Path) -> Non
     assert ran.returncode == 0, ran.stdout + ran.stderr
     for said in ("Found", "Is it safer?", "weak", "Made", "report.html", "Next"):
         assert said in ran.stdout
-    (pairs,) = (tmp_path / "ws" / "artifacts").glob("pairs-*/pairs.jsonl")
-    rows = [json.loads(line) for line in pairs.read_text(encoding="utf-8").splitlines()]
-    assert set(Counter(row["principle"] for row in rows).values()) == {1}
-    assert all(row["chosen"] != row["rejected"] for row in rows)
+    (folder,) = (tmp_path / "ws" / "artifacts").glob("pairs-*")
+    pairs = read_pairs(folder)
+    assert set(Counter(pair.principle for pair in pairs).values()) == {1}
+    assert all(pair.chosen != pair.rejected for pair in pairs)
     report = (tmp_path / "ws" / "report.html").read_text(encoding="utf-8")
     assert "SmolLM2-135M-Instruct" in report
 

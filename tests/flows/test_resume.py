@@ -44,9 +44,12 @@ def kill_jobs(place: Path) -> int:
     return len(processes)
 
 
-def pairs_of(workspace: Path) -> bytes:
-    (path,) = workspace.glob("artifacts/pairs-*/pairs.jsonl")
-    return path.read_bytes()
+def pairs_of(workspace: Path) -> dict[str, bytes]:
+    """Every row of the data set, and its card: the same bytes, or it is not the same data set."""
+    (folder,) = workspace.glob("artifacts/pairs-*")
+    files = [*folder.glob("data/*.parquet"), folder / "README.md", folder / "dataset.json"]
+    assert len(files) > 2
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 def check_journal(place: Path) -> None:

@@ -112,7 +112,9 @@ def test_everything_a_run_reports_is_stored(tracking: Tracking, tmp_path: Path) 
         run.metrics({"loss": 0.5, "accuracy/eval": 0.25}, step=3)
         run.metric_series({"curve": [(step, step / 2, 1000 + step) for step in range(1500)]})
         run.artifact(tmp_path / "report.md", "reports")
-        run.dataset("pairs", "ab" * 32, "artifacts/pairs", "training", rows=12)
+        run.dataset(
+            "pairs", "ab" * 32, "artifacts/pairs", "training", rows=12, counts={"train": 11}
+        )
         run.tags({"answer": "42"})
         run.model("tiny-ccai", tmp_path / "model", {"revision": "ab12"})
     found = stored(tracking, run)
@@ -134,7 +136,7 @@ def test_everything_a_run_reports_is_stored(tracking: Tracking, tmp_path: Path) 
     assert model.tags["path"] == str(tmp_path / "model")
     assert found.outputs.model_outputs[0].model_id == model.model_id
     assert (dataset.dataset.name, dataset.dataset.digest) == ("pairs", "ab" * 18)
-    assert json.loads(dataset.dataset.profile) == {"num_rows": 12}
+    assert json.loads(dataset.dataset.profile) == {"num_rows": 12, "train": 11}
     assert dataset.tags[0].value == "training"
 
 
