@@ -99,9 +99,7 @@ def _item(
     while True:
         try:
             value, end = decode(buffer, place)
-            if end < len(buffer):
-                return value, end, buffer
-            problem = "the list has no end"
+            return value, end, buffer
         except (ValueError, RecursionError) as error:
             problem = getattr(error, "msg", str(error))
         # Reading as much again as there is keeps the work in proportion to the file.

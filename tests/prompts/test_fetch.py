@@ -128,6 +128,8 @@ def test_whatever_an_earlier_try_left_the_file_comes_out_right(
     target.with_name(".file.bin.part").write_bytes(left)
     assert fetch(some)[0].read_bytes() == CONTENT
     assert not target.with_name(".file.bin.part").exists()
+    if mode == "no ranges":
+        assert len(Handler.asked) == 1  # the whole file came, and took the place of what was left
 
 
 def test_two_at_once_fetch_it_once(server: str) -> None:
