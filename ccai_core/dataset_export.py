@@ -93,7 +93,7 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
     """Upload a data set to the hub, as whoever is logged in there; returns its address.
 
     Raises:
-        DataError: as `upload_plan`.
+        DataError: as `upload_plan`, or the repository is public and was to be private.
         EngineError: the hub is away or refuses (no token, no rights, no such name).
     """
     import httpx2 as httpx
@@ -106,6 +106,12 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
         with tempfile.TemporaryDirectory() as scratch:
             _copy(folder, info, Path(scratch))
             made = api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
+            # One that was there before keeps its visibility, whatever was asked for.
+            if private and not api.repo_info(repository, repo_type="dataset").private:
+                raise DataError(
+                    f"{repository}: is there already, for everybody to see. Say --public if that "
+                    "is meant, or choose another name."
+                )
             api.upload_folder(
                 repo_id=repository, folder_path=scratch, repo_type="dataset",
                 commit_message=info.title,

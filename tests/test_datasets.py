@@ -6,8 +6,11 @@ import json
 import os
 import re
 import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from xml.etree import ElementTree
 
 import pytest
@@ -531,6 +534,76 @@ def test_a_dry_run_says_what_would_be_uploaded(made: Path, capsys: Any) -> None:
     for word in ("me/x (private)", "data/train.parquet", "README.md", "nothing was uploaded"):
         assert word in out
     assert "rejected.jsonl" not in out
+
+
+class Hub(BaseHTTPRequestHandler):
+    """A stand-in that speaks as much of the hub's protocol as an upload needs."""
+
+    private = True
+    uploaded: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        here = f"http://127.0.0.1:{self.server.server_address[1]}/datasets/me/x"
+        if self.path.endswith("/preupload/main"):
+            files = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False}
+                     for f in json.loads(body)["files"]]  # fmt: skip
+            self.answer({"files": files})
+        elif self.path.endswith("/commit/main"):
+            entries = [json.loads(line) for line in body.splitlines()]
+            self.uploaded.extend(e["value"]["path"] for e in entries if e["key"] == "file")
+            self.answer({"commitUrl": f"{here}/commit/abc", "commitOid": "abc", "success": True})
+        else:
+            self.answer({"url": here})
+
+    def do_GET(self) -> None:
+        self.answer({"id": "me/x", "sha": "abc", "private": self.private, "siblings": []})
+
+    def answer(self, value: dict[str, Any]) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(value).encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(
+        "huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}"
+    )
+    monkeypatch.setenv("HF_TOKEN", "hf_token")
+    monkeypatch.setattr(Hub, "uploaded", [])
+    yield Hub
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_upload_takes_rows_card_and_plots_and_nothing_else(
+    made: Path, hub: type[Hub], capsys: Any
+) -> None:
+    assert datasets.main(["export", str(made), "--format", "hub", "--to", "me/x"]) == 0
+    assert set(hub.uploaded) == {
+        "README.md", "dataset.json", "data/train.parquet", "data/validation.parquet",
+        "plots/counts.svg", "plots/funnel.svg", "plots/words.svg",
+    }  # fmt: skip
+    assert "/datasets/me/x" in capsys.readouterr().out
+
+
+def test_what_is_to_be_private_does_not_go_where_all_can_see(
+    made: Path, hub: type[Hub], capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "private", False)
+    argv = ["export", str(made), "--format", "hub", "--to", "me/x"]
+    assert datasets.main(argv) == 2
+    assert "Say --public" in capsys.readouterr().err
+    assert hub.uploaded == []
+    assert datasets.main([*argv, "--public"]) == 0
+    assert len(hub.uploaded) == 7
 
 
 def test_without_a_hub_an_upload_is_advice(made: Path, capsys: Any, monkeypatch: Any) -> None:
