@@ -94,6 +94,11 @@ def clean_name(name: str) -> str:
     return re.sub(r"[^\w\-. :/]", "_", name)[:_MAX_NAME]
 
 
+def clean_model_name(name: str) -> str:
+    """Replace what MLflow does not take in a model's name: it is stricter there than elsewhere."""
+    return re.sub(r"[/:.%\"']", "-", clean_name(name))
+
+
 def batches(items: Sequence[E], size: int) -> Iterator[list[E]]:
     """Cut a sequence into lists of at most `size`."""
     return (list(items[at : at + size]) for at in range(0, len(items), size))

@@ -189,7 +189,7 @@ class Run:
             run_id = self._known_id()
             made = client.create_logged_model(
                 self._tracking.experiment_id,
-                store.clean_name(name),
+                store.clean_model_name(name),
                 source_run_id=run_id,
                 tags=about,
                 params=store.clean_params(params),

@@ -116,7 +116,7 @@ def test_everything_a_run_reports_is_stored(tracking: Tracking, tmp_path: Path) 
             "pairs", "ab" * 32, "artifacts/pairs", "training", rows=12, counts={"train": 11}
         )
         run.tags({"answer": "42"})
-        run.model("tiny-ccai", tmp_path / "model", {"revision": "ab12"})
+        run.model("me/Tiny-1.5B-ccai", tmp_path / "model", {"revision": "ab12"})
     found = stored(tracking, run)
     assert found.info.status == "FINISHED"
     assert found.info.run_name == "train"
@@ -131,7 +131,7 @@ def test_everything_a_run_reports_is_stored(tracking: Tracking, tmp_path: Path) 
     assert (history[7].step, history[7].value, history[7].timestamp) == (7, 3.5, 1007)
     (dataset,) = found.inputs.dataset_inputs
     (model,) = tracking.client.search_logged_models([tracking.experiment_id])
-    assert (model.name, model.source_run_id) == ("tiny-ccai", run.id)
+    assert (model.name, model.source_run_id) == ("me-Tiny-1-5B-ccai", run.id)
     assert model.params == {"revision": "ab12"}
     assert model.tags["path"] == str(tmp_path / "model")
     assert found.outputs.model_outputs[0].model_id == model.model_id
