@@ -224,8 +224,11 @@ class _LengthBalance:
     """Admits pairs as long as their mean length ratio stays within a limit, both ways.
 
     The mean is geometric: twice as long and half as long cancel out. Every pair is admitted against
-    those before it, so that the mean is within the limit wherever the list is cut.
+    those before it, so that the mean is within the limit wherever the list is cut, once there are
+    ten; the mean of a few says nothing.
     """
+
+    _FEW = 10
 
     def __init__(self, limit: float | None) -> None:
         self._limit = math.inf if limit is None else math.log(limit)
@@ -234,7 +237,7 @@ class _LengthBalance:
     def admits(self, candidate: Candidate) -> bool:
         """Whether the pair may come in; if so it counts from now on."""
         ratio = _log_ratio(candidate.revision.text, candidate.response.text)
-        if abs(self._sum + ratio) > self._limit * (self._count + 1):
+        if abs(self._sum + ratio) > self._limit * max(self._count + 1, self._FEW):
             return False
         self._sum += ratio
         self._count += 1
