@@ -28,7 +28,7 @@ from ccai_core.prompts.splits import split_of
 from ccai_core.types import Prompt, fingerprint
 
 # Counted up whenever the same request would make other pairs than before.
-_RECIPE = 2
+_RECIPE = 3
 
 
 class PairRequest(Config):
