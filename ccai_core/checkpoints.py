@@ -95,9 +95,11 @@ def newest_valid(root: Path, tell: Callable[[str], None]) -> Path | None:
     return None
 
 
-def prune(root: Path, keep: int) -> None:
-    """Delete all but the `keep` newest sealed checkpoints."""
+def prune(root: Path, keep: int, spare: int | None = None) -> None:
+    """Delete all but the `keep` newest sealed checkpoints and that of step `spare`."""
     for checkpoint in sealed(root)[keep:]:
+        if step_of(checkpoint) == spare:
+            continue
         # Unsealed first: if this is interrupted, what is left is not taken for a checkpoint.
         (checkpoint / SEAL).unlink()
         shutil.rmtree(checkpoint)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import Any, cast, get_args
 
 from ccai_core import checkpoints, memory
 from ccai_core.errors import ArtifactError, ModelError
@@ -23,14 +23,10 @@ from ccai_core.models import Device, ModelRef, Precision, load_model, load_token
 from ccai_core.prompts.leaks import refuse_held_out
 from ccai_core.reference import ReferenceCache
 from ccai_core.training_config import TrainingConfig, TrainingResult, Validation, estimate_steps
-from ccai_core.training_curve import draw
 from ccai_core.training_data import file_hash, fit, hold_out, read_pairs
-from ccai_core.training_log import TrainingLog, read_log
-from ccai_core.training_output import RunFolder, is_disk_full
-from ccai_core.types import PreferencePair, fingerprint
-
-if TYPE_CHECKING:
-    from ccai_core.pair_trainer import Trainer
+from ccai_core.training_log import TrainingLog
+from ccai_core.training_output import RunFolder, is_disk_full, tell
+from ccai_core.types import PreferencePair
 
 __all__ = ["TrainingConfig", "TrainingResult", "Validation", "estimate_steps", "train"]
 
@@ -42,11 +38,10 @@ _NOT_INPUTS = {
     "max_memory_mb",
     "gradient_checkpointing",
 }
-_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 @dataclass(frozen=True)
-class _Run:
+class PreparedRun:
     """Everything known before any weights are loaded."""
 
     config: TrainingConfig
@@ -88,8 +83,8 @@ def train(
     precision = training_precision(config.precision, where)
     inputs = _inputs(config, model, pairs)
     with RunFolder(out).lock() as folder:
-        if done := folder.finished(inputs, _tell):
-            _tell(f"Already trained: {done.model_path}")
+        if done := folder.finished(inputs, tell):
+            tell(f"Already trained: {done.model_path}")
             return done
         run = _prepare(config, model, pairs, folder, where, precision, inputs)
         # Less memory may have made LoRA of full training, which cannot go on from its checkpoints.
@@ -98,7 +93,7 @@ def train(
             result = _train_to_fit(run, began, reference or folder.root / "reference")
         # In a long-lived process the next thing to be loaded wants this memory.
         memory.give_back(where)
-    _tell(f"Trained model: {result.model_path} ({result.model.identity})")
+    tell(f"Trained model: {result.model_path} ({result.model.identity})")
     return result
 
 
@@ -133,11 +128,6 @@ def _device(name: str) -> str:
     return pick_device(cast(Device, name))
 
 
-def _tell(line: str) -> None:
-    # Flushed, because a job's output is a file that somebody follows.
-    print(line, flush=True)
-
-
 def _inputs(config: TrainingConfig, model: ModelRef, pairs: Path) -> dict[str, Any]:
     """Return all that determines the result: model, data and settings, by content."""
     settings = config.model_dump(exclude=_NOT_INPUTS)
@@ -152,7 +142,7 @@ def _prepare(
     device: str,
     precision: Precision,
     inputs: dict[str, Any],
-) -> _Run:
+) -> PreparedRun:
     """Check the pairs, divide them and plan the memory; loads a tokenizer but no weights."""
     everything = read_pairs(pairs)
     refuse_held_out(everything)
@@ -162,19 +152,19 @@ def _prepare(
     fitting, cut, longest = fit(everything, tokenizer, limit, config.over_length)
     training, validation = hold_out(fitting, config.validation_fraction)
     plan = memory.plan(shape, config, longest, precision, device)
-    _tell(
+    tell(
         f"{len(training)} pairs to train on, {len(validation)} held out, {cut} left out with more "
         f"than {limit} tokens; {device}, {precision}."
     )
-    _tell(f"Memory: {plan.reason}")
-    return _Run(
+    tell(f"Memory: {plan.reason}")
+    return PreparedRun(
         config, model, folder, device, precision, inputs, shape, plan, tokenizer, training,
         validation, cut, limit, longest,
     )  # fmt: skip
 
 
 @contextmanager
-def _within_limits(run: _Run) -> Iterator[None]:
+def _within_limits(run: PreparedRun) -> Iterator[None]:
     """Hold CUDA to max_memory_mb, and turn running out of memory or disk into advice."""
     import torch
     from safetensors import SafetensorError
@@ -201,7 +191,7 @@ def _within_limits(run: _Run) -> Iterator[None]:
         raise
 
 
-def _train_to_fit(run: _Run, began: float, kept: Path) -> TrainingResult:
+def _train_to_fit(run: PreparedRun, began: float, kept: Path) -> TrainingResult:
     """Train; when memory runs out, go on with fewer pairs at once and as many in an update."""
     while True:
         try:
@@ -212,7 +202,7 @@ def _train_to_fit(run: _Run, began: float, kept: Path) -> TrainingResult:
                 raise
         # Only here, the error being gone, are the tensors that its frames held.
         memory.give_back(run.device)
-        _tell(
+        tell(
             f"Warning: memory ran out with {run.config.batch_size} pairs at once; going on with "
             f"{fewer.batch_size}, and {fewer.gradient_accumulation} batches an update."
         )
@@ -236,22 +226,24 @@ def smaller_batches(config: TrainingConfig) -> TrainingConfig | None:
     )
 
 
-def _train(run: _Run, began: float, kept: Path) -> TrainingResult:
+def _train(run: PreparedRun, began: float, kept: Path) -> TrainingResult:
     """Train to the end from the newest good checkpoint, or from the start."""
     from ccai_core import dpo_trainer
+    from ccai_core.training_finish import finish
     from ccai_core.training_progress import Progress, quiet
 
-    newest = checkpoints.newest_valid(run.folder.checkpoints, _tell)
+    newest = checkpoints.newest_valid(run.folder.checkpoints, tell)
     resumed_from = checkpoints.step_of(newest) if newest else None
     if newest:
-        _tell(f"Going on from {newest.name}.")
+        tell(f"Going on from {newest.name}.")
     settings = dpo_trainer.dpo_settings(
         run.config, run.plan, run.folder.checkpoints, run.device, run.precision,
         len(run.train), bool(run.validation), newest is not None,
     )  # fmt: skip
     log = TrainingLog(run.folder.log, after_step=resumed_from)
     progress = Progress(
-        log, run.config.keep_checkpoints, _tell,
+        log, run.config.keep_checkpoints, tell,
+        patience=run.config.patience, keep_best=run.config.select == "best",
         resumed_from=resumed_from, model=run.model.identity, method=run.plan.method,
         device=run.device, precision=run.precision,
         pairs_train=len(run.train), pairs_validation=len(run.validation), pairs_cut=run.cut,
@@ -269,78 +261,4 @@ def _train(run: _Run, began: float, kept: Path) -> TrainingResult:
             settings, progress, ReferenceCache(kept, on),
         )  # fmt: skip
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-        return _finish(run, trainer, resumed_from, began)
-
-
-def _finish(run: _Run, trainer: Trainer, resumed_from: int | None, began: float) -> TrainingResult:
-    """Save the model, draw the curve, and only then write the result and the log's end."""
-    peak = memory.peak_mb(run.device)
-    name = f"{run.model.name}-ccai"
-    saved = run.folder.save_model(name, lambda target: _save(run, trainer, target))
-    draw(read_log(run.folder.log), run.folder.curve)
-    seconds = round(time.monotonic() - began, 1)
-    result = _result(run, trainer, saved, resumed_from, peak, seconds)
-    run.folder.finish(result)
-    TrainingLog(run.folder.log, after_step=result.steps).write(
-        "end", result.steps, result.steps, float(result.epochs),
-        model=saved.identity, seconds=seconds, peak_memory_mb=peak,
-    )  # fmt: skip
-    return result
-
-
-def _save(run: _Run, trainer: Trainer, target: Path) -> None:
-    """Write the whole model, adapters merged, with the tokenizer and its chat template."""
-    import torch
-    from transformers import AutoConfig
-
-    trained = trainer.model
-    if run.plan.method == "lora":
-        trained = trained.merge_and_unload()
-    # Training switches the key-value cache off; saved like that, generation would be slow for ever.
-    base = AutoConfig.from_pretrained(str(run.model.path))
-    trained.config.use_cache = getattr(base, "use_cache", True)
-    trained.to(getattr(torch, _saved_dtype(run))).save_pretrained(str(target))
-    run.tokenizer.save_pretrained(str(target))
-
-
-def _saved_dtype(run: _Run) -> str:
-    # Many base models are bf16 on disk, and DPO's updates are smaller than a step between two bf16
-    # numbers: measured, rounding back kept 1% of the margin. So fp32 unless it is asked for.
-    if run.config.save_dtype == "fp32":
-        return "float32"
-    return _DTYPES.get(run.shape.dtype, "float32")
-
-
-def _result(
-    run: _Run, trainer: Trainer, saved: ModelRef, resumed: int | None, peak: int, seconds: float
-) -> TrainingResult:
-    from ccai_core.training_progress import validations
-
-    history = trainer.state.log_history
-    measured = validations(history, len(run.validation), _tell)
-    return TrainingResult(
-        model_path=saved.path,
-        model=saved,
-        base_model=run.model.identity,
-        inputs=fingerprint(run.inputs),
-        pairs_train=len(run.train),
-        pairs_validation=len(run.validation),
-        pairs_cut=run.cut,
-        length_limit=run.limit,
-        longest=run.longest,
-        steps=trainer.state.global_step,
-        epochs=run.config.epochs,
-        seconds=seconds,
-        train_loss=[entry["loss"] for entry in history if "loss" in entry][-1],
-        validation_before=measured[0] if measured else None,
-        validation_after=measured[-1] if measured else None,
-        device=run.device,
-        precision=run.precision,
-        batch_size=run.config.batch_size,
-        saved_dtype=_saved_dtype(run),
-        method=run.plan.method,
-        memory=run.plan,
-        resumed_from=resumed,
-        peak_memory_mb=peak,
-        seed=run.config.seed,
-    )
+        return finish(run, trainer, resumed_from, began)

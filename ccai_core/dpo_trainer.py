@@ -133,7 +133,7 @@ def dpo_settings(
         dataloader_pin_memory=device == "cuda",
         eval_on_start=validate and not resuming,
         eval_strategy="steps" if validate else "no",
-        eval_steps=math.ceil(batches / config.gradient_accumulation),
+        eval_steps=config.eval_steps or math.ceil(batches / config.gradient_accumulation),
         save_steps=config.save_steps,
         logging_steps=config.log_steps,
         **_FIXED,

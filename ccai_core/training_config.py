@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ccai_core.config import Config
 from ccai_core.memory import MemoryPlan, Method
@@ -71,6 +71,15 @@ class TrainingConfig(Config):
     validation_fraction: float = Field(
         0.1, ge=0, le=0.5, description="Share of prompts held out to measure on; 0 holds out none."
     )
+    eval_steps: int | None = Field(
+        None, ge=1, description="Weight updates between two measurements; unset: an epoch."
+    )
+    select: Literal["last", "best"] = Field(
+        "last", description="Which weights become the model: the last, or those measured best."
+    )
+    patience: int | None = Field(
+        None, ge=1, description="Measurements without a better one after which training ends."
+    )
     lora_rank: int = Field(16, ge=1, le=1024, description="Width of a LoRA adapter.")
     lora_alpha: int = Field(32, ge=1, le=4096, description="LoRA scale; adapters count alpha/rank.")
     lora_dropout: float = Field(0.05, ge=0, lt=1, description="Dropout in front of LoRA adapters.")
@@ -86,6 +95,19 @@ class TrainingConfig(Config):
         description="Format of saved weights; 'base', as the base model's, may undo training.",
     )
     log_steps: int = Field(1, ge=1, description="Weight updates between two lines of the log.")
+
+    @model_validator(mode="after")
+    def _can_measure(self) -> Self:
+        wanted = [
+            f"{name} {value}"
+            for name, value in (("select", self.select), ("patience", self.patience))
+            if value not in ("last", None)
+        ]
+        if wanted and not self.validation_fraction:
+            raise ValueError(
+                f"{' and '.join(wanted)} needs pairs to measure on: set validation_fraction above 0"
+            )
+        return self
 
 
 class Validation(Config):
@@ -118,7 +140,10 @@ class TrainingResult(Config):
     seconds: float = Field(ge=0, description="Wall time of the process that finished the run.")
     train_loss: float = Field(description="Training loss in the last line of the log.")
     validation_before: Validation | None = Field(description="Held-out pairs before step 1.")
-    validation_after: Validation | None = Field(description="Held-out pairs after the last step.")
+    validation_after: Validation | None = Field(description="Held-out pairs, the saved weights.")
+    model_step: int = Field(description="Weight updates that the saved weights have had.")
+    stopped_early: bool = Field(description="Whether patience ended it before its last epoch did.")
+    verdict: str = Field(description="How it went on held-out pairs, in words.")
     device: str = Field(description="cuda, mps or cpu.")
     precision: Precision = Field(description="Arithmetic of the steps.")
     batch_size: int = Field(ge=1, description="Pairs computed together: fewer if memory ran out.")

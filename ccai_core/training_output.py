@@ -142,3 +142,8 @@ class RunFolder:
 def is_disk_full(error: Exception) -> bool:
     """Whether an exception of Python, safetensors or torch means that a disk or quota is full."""
     return any(words in str(error).lower() for words in _DISK_FULL)
+
+
+def tell(line: str) -> None:
+    """Print a line of a run's output at once: it is a file that somebody follows."""
+    print(line, flush=True)

@@ -22,6 +22,7 @@ from transformers.utils import logging as hf_logging
 from ccai_core import checkpoints
 from ccai_core.training_config import Validation
 from ccai_core.training_log import TrainingLog
+from ccai_core.training_watch import Watch
 
 # TRL's names on the left, ours (log, curve, MLflow) on the right.
 _METRICS = {
@@ -44,9 +45,16 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     """Writes the log and one printed line for each entry; seals and prunes checkpoints."""
 
     def __init__(
-        self, log: TrainingLog, keep: int, tell: Callable[[str], None], **about: Any
+        self,
+        log: TrainingLog,
+        keep: int,
+        tell: Callable[[str], None],
+        patience: int | None = None,
+        keep_best: bool = False,
+        **about: Any,
     ) -> None:
         self._log, self._keep, self.tell, self._about = log, keep, tell, about
+        self._patience, self._keep_best = patience, keep_best
         self._began = time.monotonic()
         self._first = 0
 
@@ -90,11 +98,21 @@ class Progress(TrainerCallback):  # type: ignore[misc]
             f"accuracy {metrics['accuracy']:.2f}{self._remaining(step, total)}"
         )
 
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Have the best weights so far saved, and end what no longer gets better."""
+        watch = evaluated(state.log_history)
+        if self._keep_best and watch.best and watch.best.step == state.global_step:
+            control.should_save = True
+        if watch.is_over(self._patience):
+            control.should_training_stop = True
+            self.tell(f"Ended: {self._patience} measurements without a better one.")
+
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Seal the checkpoint that was just written; only then may older ones go."""
         root = Path(args.output_dir)
         checkpoints.seal(root / f"checkpoint-{state.global_step}")
-        checkpoints.prune(root, self._keep)
+        best = evaluated(state.log_history).best if self._keep_best else None
+        checkpoints.prune(root, self._keep, spare=best.step if best else None)
 
     def _remaining(self, step: int, total: int) -> str:
         done = step - self._first
@@ -105,12 +123,17 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         return f", {each:.1f} s/step, {left} left"
 
 
+def evaluated(history: Sequence[dict[str, Any]]) -> Watch:
+    """Return the evaluations of a run, also those from before it was resumed."""
+    return Watch([(e["step"], e["eval_loss"]) for e in history if "eval_loss" in e])
+
+
 def validations(
     history: Sequence[dict[str, Any]], n: int, tell: Callable[[str], None]
-) -> list[Validation]:
-    """Return every evaluation of the run, also those from before it was resumed, oldest first."""
-    found = [
-        Validation(
+) -> dict[int, Validation]:
+    """Return every evaluation of the run by its step, also those from before it was resumed."""
+    found = {
+        int(entry["step"]): Validation(
             loss=entry["eval_loss"],
             margin=entry["eval_rewards/margins"],
             accuracy=entry["eval_rewards/accuracies"],
@@ -118,8 +141,8 @@ def validations(
         )
         for entry in history
         if "eval_loss" in entry
-    ]
-    if found and abs(found[0].margin) > _ZERO_MARGIN:
+    }
+    if 0 in found and abs(found[0].margin) > _ZERO_MARGIN:
         tell(
             f"Warning: the margin before training is {found[0].margin:.4f} instead of 0: policy "
             "and reference do not agree to rounding, so margins are off by about that much."

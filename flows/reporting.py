@@ -148,7 +148,12 @@ def training_summary(
     curve = result.model_path.parent / "training_curve.svg"
     return Summary(
         made={"model": str(result.model_path), "curve": str(curve)},
-        findings=(f"{result.steps} updates, loss {result.train_loss:.4f}.", measured),
+        findings=(
+            f"{result.steps} updates, loss {result.train_loss:.4f}; the model is that of update "
+            f"{result.model_step}.",
+            measured,
+            result.verdict,
+        ),
         notices=tuple(filter(None, [model.notice])),
         next_commands=(
             command_for(

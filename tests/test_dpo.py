@@ -344,6 +344,54 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_nothing_else(
     assert largest_difference(expected.model_path, result.model_path) < SMALL.learning_rate / 10
 
 
+def measured_losses(losses: dict[int, float], patch: pytest.MonkeyPatch) -> None:
+    """Let evaluations find these losses, by step; all else is as it is."""
+    evaluate = pair_trainer.Trainer.log
+
+    def log(self: Any, logs: dict[str, Any], *rest: Any) -> None:
+        if "eval_loss" in logs:
+            logs["eval_loss"] = losses.get(self.state.global_step, 0.69)
+        evaluate(self, logs, *rest)
+
+    patch.setattr(pair_trainer.Trainer, "log", log)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_weights_that_were_measured_best_become_the_model(
+    tiny: ModelRef, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    config = SMALL.model_copy(
+        update={"eval_steps": 2, "save_steps": 100, "keep_checkpoints": 1, "method": method}
+    )
+    measured_losses({2: 0.6, 4: 0.5, 6: 0.62}, monkeypatch)
+    last = train(config, tiny, pairs, tmp_path / "last", "cpu")
+    best = config.model_copy(update={"select": "best"})
+    result = train(best, tiny, pairs, tmp_path / "best", "cpu")
+    assert (last.model_step, result.model_step) == (last.steps, 4)
+    assert result.steps == last.steps
+    assert result.validation_after is not None
+    assert result.validation_after.loss == 0.5
+    assert "lowest at step 4" in result.verdict
+    assert largest_difference(last.model_path, result.model_path) > 0
+    assert [c.name for c in checkpoints.sealed(tmp_path / "best" / "checkpoints")] == [
+        f"checkpoint-{last.steps}", "checkpoint-4",
+    ]  # fmt: skip
+
+
+def test_patience_ends_a_run_that_gets_no_better(
+    tiny: ModelRef, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured_losses({2: 0.5, 4: 0.6, 6: 0.6}, monkeypatch)
+    config = SMALL.model_copy(update={"eval_steps": 2, "patience": 2})
+    result = train(config, tiny, pairs, tmp_path, "cpu")
+    assert (result.steps, result.stopped_early) == (6, True)
+
+
+def test_what_needs_held_out_pairs_says_so() -> None:
+    with pytest.raises(ValueError, match="patience 2 needs pairs to measure on"):
+        TrainingConfig(patience=2, validation_fraction=0)
+
+
 # --- LoRA -----------------------------------------------------------------------------------------
 
 
