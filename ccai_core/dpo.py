@@ -149,17 +149,17 @@ def _prepare(
     shape = memory.read_shape(model.path)
     tokenizer = load_tokenizer(model)
     limit = min(config.max_length, shape.context)
-    fitting, cut, longest = fit(everything, tokenizer, limit, config.over_length)
-    training, validation = hold_out(fitting, config.validation_fraction)
-    plan = memory.plan(shape, config, longest, precision, device)
+    fitting = fit(everything, tokenizer, limit, config.over_length)
+    training, validation = hold_out(fitting.pairs, config.validation_fraction)
+    plan = memory.plan(shape, config, fitting.longest_row, precision, device)
     tell(
-        f"{len(training)} pairs to train on, {len(validation)} held out, {cut} left out with more "
-        f"than {limit} tokens; {device}, {precision}."
+        f"{len(training)} pairs to train on, {len(validation)} held out, {fitting.cut} left out "
+        f"with more than {limit} tokens; {device}, {precision}."
     )
     tell(f"Memory: {plan.reason}")
     return PreparedRun(
         config, model, folder, device, precision, inputs, shape, plan, tokenizer, training,
-        validation, cut, limit, longest,
+        validation, fitting.cut, limit, fitting.longest,
     )  # fmt: skip
 
 

@@ -1,12 +1,12 @@
 """Will it fit? Estimate a DPO training run's memory and make the run lighter until it does.
 
-The parts are weights, gradients, AdamW's two moments, activations kept for the backward pass (two
-sequences a pair), and the tile of logits in which log-probabilities are computed. The reference
-model costs nothing: its log-probabilities are computed before the first step, or it is the policy
-with its adapters off. Constants are measured on a 135M Llama on CPU (docs/training.md: within 20%);
-those for CUDA and MPS are derived, not measured.
+The parts are weights, gradients, AdamW's two moments, activations kept for the backward pass (a
+row a pair, see pair_rows), and the tile of logits in which log-probabilities are computed. The
+reference model costs nothing: its log-probabilities are computed before the first step. Constants
+are measured on a 135M Llama on CPU (benchmarks/training_memory.py); those for CUDA and MPS are
+derived, not measured.
 
-    chosen = plan(read_shape(ref.path), config, longest=150, precision="fp32", device="cpu")
+    chosen = plan(read_shape(ref.path), config, row=250, precision="fp32", device="cpu")
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ _KEPT: dict[Method, float] = {"full": 2.34, "lora": 2.13}
 _KEPT_FOR_DROPOUT = 1.4
 # What the allocator cannot use again. On CPU adapters leave many small holes (glibc's heap).
 _FRAGMENTS: dict[tuple[str, Method], float] = {("cpu", "full"): 1.15, ("cpu", "lora"): 1.4}
+# Recomputing leaves more of them, of a size that hardly depends on the pairs.
+_HOLES_MB: dict[tuple[str, Method], int] = {("cpu", "full"): 350, ("cpu", "lora"): 700}
 # Python, torch, transformers and TRL themselves; on CUDA the context and cuBLAS workspaces.
 _RUNTIME_MB = {"cpu": 600, "mps": 600, "cuda": 700}
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -137,25 +139,26 @@ def _is_linear(name: str, shape: list[int]) -> bool:
 def estimate(
     shape: ModelShape,
     config: TrainingConfig,
-    longest: int,
+    row: int,
     precision: str,
     device: str,
     method: Method,
     checkpointing: bool,
 ) -> MemoryEstimate:
-    """Estimate the peak of one way to train, if the longest sequence has `longest` tokens."""
+    """Estimate the peak of one way to train, if the longest pair is a row of `row` tokens."""
     trained = shape.parameters
     if method == "lora":
         # An adapter of rank r on a map of [out, in] has r * (in + out) weights.
         trained = config.lora_rank * shape.linear_ends
-    tokens = 2 * config.batch_size * longest
+    tokens = config.batch_size * row
     half = precision != "fp32"
     adapters_drop = method == "lora" and config.lora_dropout > 0
     kept = (_KEPT[method] + _KEPT_FOR_DROPOUT * adapters_drop) * shape.linear_outputs
     if checkpointing:
         # Each block's input is kept; one block at a time is computed again.
         kept = shape.layers * shape.hidden + kept / max(1, shape.layers)
-    tile = min(tokens, _TILE_TOKENS) * min(shape.vocabulary, _TILE_WORDS)
+    # One row after the other.
+    tile = min(row, _TILE_TOKENS) * min(shape.vocabulary, _TILE_WORDS)
     frozen = shape.parameters if method == "lora" else 0
     fragments = _FRAGMENTS.get((device, method), 1.0)
     return MemoryEstimate(
@@ -165,12 +168,12 @@ def estimate(
         # In mixed precision the norms and the residual stream stay fp32: 3 bytes on average.
         activations=_mb(tokens * kept * (3 if half else 4) * fragments),
         logits=_mb(tile * 4 * _TILE_COPIES[device] * fragments),
-        runtime=_RUNTIME_MB[device],
+        runtime=_RUNTIME_MB[device] + (_HOLES_MB.get((device, method), 0) if checkpointing else 0),
     )
 
 
 def plan(
-    shape: ModelShape, config: TrainingConfig, longest: int, precision: str, device: str
+    shape: ModelShape, config: TrainingConfig, row: int, precision: str, device: str
 ) -> MemoryPlan:
     """Choose the first way that fits: as asked, then gradient checkpointing, then LoRA.
 
@@ -187,7 +190,7 @@ def plan(
     limit = config.max_memory_mb
     tried: list[tuple[int, str]] = []
     for method, switch in ways:
-        need = estimate(shape, config, longest, precision, device, method, switch)
+        need = estimate(shape, config, row, precision, device, method, switch)
         if limit is None or need.total <= limit:
             return MemoryPlan(
                 method=method,
@@ -202,7 +205,7 @@ def plan(
     raise ModelError(
         f"Training does not fit into max_memory_mb={limit}: the lightest way ({way}) is estimated "
         f"at {least} MB. Raise max_memory_mb to {least}, lower batch_size (is {config.batch_size}) "
-        f"or max_length (longest pair: {longest} tokens), or take a smaller model."
+        f"or max_length (longest pair: {row} tokens), or take a smaller model."
     )
 
 

@@ -4,16 +4,17 @@ Pairs that are too long are left out and counted, never cut: an answer without i
 the model not to end.
 
     pairs = read_pairs(Path("runs/poc/artifacts/pairs-3f2a"))
-    fitting, cut, longest = fit(pairs, tokenizer, limit=1024, over_length="drop")
-    train, validation = hold_out(fitting, fraction=0.1)
+    fitting = fit(pairs, tokenizer, limit=1024, over_length="drop")
+    train, validation = hold_out(fitting.pairs, fraction=0.1)
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from jinja2 import TemplateError
 
@@ -134,41 +135,56 @@ def _key(pair: PreferencePair) -> str:
     return normalise(" ".join(turn.content for turn in pair.prompt))
 
 
+class Fitting(NamedTuple):
+    """Pairs that are short enough, and how long they are."""
+
+    pairs: list[PreferencePair]
+    """Those that fit."""
+    cut: int
+    """How many did not."""
+    longest: int
+    """Tokens of the longest sequence, prompt and one answer, that fits."""
+    longest_row: int
+    """Tokens of the longest pair that fits, what both sequences begin with counted once."""
+
+
 def fit(
     pairs: Sequence[PreferencePair],
     tokenizer: Any,
     limit: int,
     over_length: Literal["drop", "error"],
-) -> tuple[list[PreferencePair], int, int]:
+) -> Fitting:
     """Leave out pairs with more than `limit` tokens on either side.
-
-    Returns:
-        (pairs that fit, how many did not, tokens of the longest sequence that fits).
 
     Raises:
         DataError: pairs are too long and `over_length` is 'error', or fewer than 2 are left.
     """
-    lengths = [_tokens(pair, tokenizer) for pair in pairs]
-    fitting = [pair for pair, length in zip(pairs, lengths, strict=True) if length <= limit]
+    lengths = [_lengths(pair, tokenizer) for pair in pairs]
+    fitting = [pair for pair, (longer, _) in zip(pairs, lengths, strict=True) if longer <= limit]
     cut = len(pairs) - len(fitting)
-    found = f"{cut} of {len(pairs)} pairs have more than {limit} tokens (longest: {max(lengths)})"
+    longest = max(longer for longer, _ in lengths)
+    found = f"{cut} of {len(pairs)} pairs have more than {limit} tokens (longest: {longest})"
     if cut and over_length == "error":
         raise DataError(
             f"{found}. Raise max_length, or set over_length to 'drop' to leave them out."
         )
     if len(fitting) < 2:
         raise DataError(f"{found}, so that fewer than 2 are left. Raise max_length.")
-    return fitting, cut, max(length for length in lengths if length <= limit)
+    kept = [both for both in lengths if both[0] <= limit]
+    return Fitting(fitting, cut, max(a for a, _ in kept), max(b for _, b in kept))
 
 
-def _tokens(pair: PreferencePair, tokenizer: Any) -> int:
-    return max(
-        _count(tokenizer, (*pair.prompt, *pair.chosen)),
-        _count(tokenizer, (*pair.prompt, *pair.rejected)),
+def _lengths(pair: PreferencePair, tokenizer: Any) -> tuple[int, int]:
+    """Return the tokens of a pair's longer sequence, and of both with their beginning once."""
+    chosen = _ids(tokenizer, (*pair.prompt, *pair.chosen))
+    rejected = _ids(tokenizer, (*pair.prompt, *pair.rejected))
+    shared = sum(
+        1 for _ in takewhile(lambda both: both[0] == both[1], zip(chosen, rejected, strict=False))
     )
+    return max(len(chosen), len(rejected)), len(chosen) + len(rejected) - shared + 1
 
 
-def _count(tokenizer: Any, turns: Sequence[Message]) -> int:
+def _ids(tokenizer: Any, turns: Sequence[Message]) -> list[int]:
     try:
         encoded = tokenizer.apply_chat_template(
             columns(turns, tokenizer.all_special_tokens), tokenize=True, return_dict=True
@@ -178,7 +194,7 @@ def _count(tokenizer: Any, turns: Sequence[Message]) -> int:
         raise DataError(
             f"The model's chat template refuses a conversation of {roles} ({error})."
         ) from None
-    return len(encoded["input_ids"])
+    return list(encoded["input_ids"])
 
 
 def rows(pairs: Sequence[PreferencePair], special: Sequence[str]) -> list[dict[str, Any]]:

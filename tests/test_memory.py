@@ -35,14 +35,18 @@ SMOLLM = ModelShape(
 )
 
 
+# Tokens of the pairs that peaks were measured with.
+ROW = 248
+
+
 def choose(**settings: object) -> MemoryPlan:
     config = TrainingConfig.model_validate({"batch_size": 4, **settings})
-    return plan(SMOLLM, config, 155, "fp32", "cpu")
+    return plan(SMOLLM, config, ROW, "fp32", "cpu")
 
 
 def total(method: Method = "full", checkpointing: bool = False, precision: str = "fp32") -> int:
     config = TrainingConfig(batch_size=4)
-    return estimate(SMOLLM, config, 155, precision, "cpu", method, checkpointing).total
+    return estimate(SMOLLM, config, ROW, precision, "cpu", method, checkpointing).total
 
 
 def test_reads_the_shape_from_the_files_alone(tmp_path: Path) -> None:
@@ -74,23 +78,25 @@ def test_a_damaged_model_is_an_error(tmp_path: Path, damage: str) -> None:
         read_shape(tmp_path)
 
 
-# Peak resident set in MB of real runs on CPU: 3 to 5 steps, pairs of 155 tokens, 2 threads.
+# Peak resident set in MB of real runs on CPU: benchmarks/training_memory.py, 2026-11-25.
 @pytest.mark.parametrize(
     ("settings", "measured"),
     [
-        ({"batch_size": 4}, 5769),
-        ({"batch_size": 4, "gradient_checkpointing": True}, 4236),
-        ({"batch_size": 4, "method": "lora"}, 6281),
-        ({"batch_size": 4, "method": "lora", "lora_dropout": 0}, 5271),
-        ({"batch_size": 4, "method": "lora", "gradient_checkpointing": True}, 3646),
-        ({"batch_size": 1}, 3637),
-        ({"batch_size": 1, "method": "lora"}, 2596),
+        ({"batch_size": 1}, 3042),
+        ({"batch_size": 2}, 3649),
+        ({"batch_size": 4}, 4564),
+        ({"batch_size": 4, "gradient_checkpointing": True}, 3398),
+        ({"batch_size": 1, "method": "lora"}, 2193),
+        ({"batch_size": 4, "method": "lora"}, 4580),
+        ({"batch_size": 4, "method": "lora", "lora_dropout": 0}, 3699),
+        ({"batch_size": 4, "method": "lora", "gradient_checkpointing": True}, 2524),
+        ({"batch_size": 8, "method": "lora", "gradient_checkpointing": True}, 2854),
     ],
 )
-def test_estimates_are_within_a_fifth_of_what_was_measured(
+def test_estimates_are_within_15_percent_of_what_was_measured(
     settings: dict[str, object], measured: int
 ) -> None:
-    assert choose(**settings).total_mb == pytest.approx(measured, rel=0.2)
+    assert choose(**settings).total_mb == pytest.approx(measured, rel=0.15)
 
 
 def test_lighter_ways_are_estimated_lighter() -> None:
@@ -107,7 +113,7 @@ def test_without_a_limit_the_run_goes_as_asked() -> None:
 
 @pytest.mark.parametrize(
     ("limit", "method", "checkpointing"),
-    [(20_000, "full", False), (5000, "full", True), (3500, "lora", True)],
+    [(20_000, "full", False), (4000, "full", True), (2800, "lora", True)],
 )
 def test_takes_the_first_way_that_fits(limit: int, method: str, checkpointing: bool) -> None:
     chosen = choose(max_memory_mb=limit)
@@ -123,13 +129,13 @@ def test_the_boundary_itself_fits() -> None:
 
 def test_what_was_set_explicitly_is_kept() -> None:
     with pytest.raises(ModelError, match="does not fit"):
-        choose(max_memory_mb=5000, gradient_checkpointing=False)
+        choose(max_memory_mb=4000, gradient_checkpointing=False)
     assert choose(gradient_checkpointing=True).gradient_checkpointing is True
-    assert choose(max_memory_mb=5000, method="lora").method == "lora"
+    assert choose(max_memory_mb=4500, method="lora").method == "lora"
 
 
 def test_falling_back_to_lora_says_what_that_means() -> None:
-    reason = choose(max_memory_mb=3500).reason
+    reason = choose(max_memory_mb=2800).reason
     assert "LoRA replaces full training" in reason
     assert "learning_rate 1e-06" in reason
 
