@@ -89,6 +89,21 @@ def upload_plan(folder: Path) -> tuple[DatasetInfo, dict[str, int]]:
     return info, {name: (folder / name).stat().st_size for name in _published(folder, info)}
 
 
+def check_repository(name: str) -> None:
+    """Pass if the hub could have a repository of this name.
+
+    Raises:
+        DataError: says what is wrong with it.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise DataError(f"--to {name}: is no name of a repository ({error}).") from None
+
+
 def push(folder: Path, repository: str, *, private: bool) -> str:
     """Upload a data set to the hub, as whoever is logged in there; returns its address.
 
@@ -98,8 +113,9 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
     """
     import httpx2 as httpx
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
+    check_repository(repository)
     info, _ = upload_plan(folder)
     api = HfApi()
     try:
@@ -116,8 +132,6 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
                 repo_id=repository, folder_path=scratch, repo_type="dataset",
                 commit_message=info.title,
             )  # fmt: skip
-    except HFValidationError as error:
-        raise DataError(f"--to {repository}: is no name of a repository ({error}).") from None
     except (HfHubHTTPError, LocalTokenNotFoundError, httpx.HTTPError, OSError) as error:
         raise EngineError(
             f"{repository}: cannot be uploaded ({str(error).splitlines()[0]}). Log in with `hf "

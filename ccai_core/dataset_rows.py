@@ -33,10 +33,10 @@ def read_prompt_dataset(folder: Path) -> tuple[Prompt, ...]:
     """
     rows = read_dataset_rows(folder, "prompts")
     prompts = tuple(row_as(Prompt, row.values, row.where) for row in rows if row.values["text"])
-    if withheld := len(rows) - len(prompts):
-        log.warning("%s", withheld_words(folder, withheld, len(rows)))
     if rows and not prompts:
         raise DataError(withheld_words(folder, len(rows), len(rows)))
+    if withheld := len(rows) - len(prompts):
+        log.warning("%s", withheld_words(folder, withheld, len(rows)))
     return prompts
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ccai_core.dataset_diff import compare_datasets
-from ccai_core.dataset_export import export, push, upload_plan
+from ccai_core.dataset_export import check_repository, export, push, upload_plan
 from ccai_core.dataset_info import INFO_FILE, read_info
 from ccai_core.dataset_words import (
     difference_words,
@@ -131,7 +131,7 @@ def _list(chosen: argparse.Namespace) -> None:
     if not folders:
         raise DataError(
             f"There are no data sets in {chosen.workspace / 'artifacts'}. Make one with `python -m "
-            "flows.preference_data`, or name another --workspace."
+            "flows.prepare_data` or `flows.preference_data`, or name another --workspace."
         )
     print(list_words(folders))
 
@@ -164,6 +164,7 @@ def _export(chosen: argparse.Namespace) -> None:
         if withheld := read_info(folder).withheld:
             print(f"{withheld} members-only prompts have no text in {folder}.")
         return
+    check_repository(chosen.to)
     info, files = upload_plan(folder)
     visible = "for everybody" if chosen.public else "private"
     print(f"{chosen.to} ({visible}): {info.title}, {info.total} rows")

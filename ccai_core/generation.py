@@ -101,14 +101,24 @@ def check_prompts(request: PairRequest) -> None:
     Raises:
         DataError: some are members-only and were not asked for, or are on the test side.
     """
-    members_only = sorted({p.source for p in request.prompts if p.restricted})
-    if members_only and not request.config.include_restricted:
+    refuse_unusable(request.prompts, include_restricted=request.config.include_restricted)
+
+
+def refuse_unusable(prompts: Iterable[Prompt], *, include_restricted: bool) -> None:
+    """Pass if pairs may be made of all these prompts.
+
+    Raises:
+        DataError: some are members-only and were not asked for, or are on the test side.
+    """
+    prompts = tuple(prompts)
+    members_only = sorted({p.source for p in prompts if p.restricted})
+    if members_only and not include_restricted:
         raise DataError(
             f"Prompts of {', '.join(members_only)} are members-only, and pairs hold the text of "
             "their prompt. Leave them out, or say --include-restricted: the data set is then for "
             "your own use and must not be passed on."
         )
-    if tested := [p.id for p in request.prompts if split_of(p.text) == "test"]:
+    if tested := [p.id for p in prompts if split_of(p.text) == "test"]:
         raise DataError(
             f"{len(tested)} prompts are on the test side by their text (first: {tested[0]}) and "
             "must not be trained on, whatever their file says. Leave them out."

@@ -10,6 +10,7 @@ import math
 from ccai_core.constitution import Constitution
 from ccai_core.dpo import estimate_steps
 from ccai_core.evaluation.config import EvaluationConfig
+from ccai_core.generation import refuse_unusable
 from ccai_core.models import pick_device
 from ccai_core.training_data import read_pairs
 from flows.config import (
@@ -84,6 +85,7 @@ def _where(config: ModelConfig) -> str:
 
 
 def _preferences(config: PreferenceDataConfig, sources: Sources) -> list[str]:
+    refuse_unusable(sources.train, include_restricted=config.preferences.include_restricted)
     principles = len(sources.constitution.principles)
     episodes = math.ceil(config.max_pairs / principles / _YIELD)
     calls = episodes * (1 + 2 * principles)

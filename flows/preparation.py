@@ -121,7 +121,7 @@ def _about(name: str, config: PrepareDataConfig) -> str:
     if name not in SOURCES:
         folder = Path(name).expanduser()
         of = f"prepared, {read_info(folder).total:,} prompts" if is_dataset(folder) else "your own"
-        return f"{name:<34}{of}"
+        return f"{name:<33} {of}"
     source = SOURCES[name]
     count = len(shipped_scenarios()) if name == SCENARIOS else source.prompts
     marks = [word for word in ("harmful", "restricted", "evaluation_only") if getattr(source, word)]
@@ -214,7 +214,7 @@ def _by_hazard(made: Preparation) -> list[str]:
 
 def _reasons(made: Preparation) -> list[str]:
     found = [
-        *((f"row skipped: {reason}", count) for reason, count in made.skipped.items()),
+        *((f"skipped: {reason}", count) for reason, count in made.skipped.items()),
         *((f"dropped: {reason}", count) for reason, count in made.dropped.items()),
     ]
     return [f"{count:,} {reason.replace('_', ' ')}" for reason, count in found]

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Outbox:
         self._waiting: deque[_Call] = deque()
         self._rest_until = 0.0
         self._away = False
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
 
     def send(self, what: str, details: Mapping[str, Any], call: Callable[[], None]) -> None:
         """Make the call after all earlier ones; keep it when the server is away.
@@ -60,13 +61,23 @@ class Outbox:
             details: The content in plain values, for that file.
             call: Does it; is called again from the start after a failure.
         """
-        with self._lock:
-            self._waiting.append(_Call(what, details, call))
-            if time.monotonic() >= self._rest_until:
-                self.flush()
+        self._waiting.append(_Call(what, details, call))
+        if time.monotonic() >= self._rest_until:
+            self.flush()
 
     def flush(self) -> None:
         """Try to send everything now, whether or not the server failed a moment ago."""
+        _undisturbed(self._flush)
+
+    def close(self) -> None:
+        """Try each kept call a last time, and write down what remains.
+
+        Goes past a call that fails, since one that the server chokes on must not take the others
+        with it, but gives up when a second one fails: then the server is away.
+        """
+        _undisturbed(self._close)
+
+    def _flush(self) -> None:
         with self._lock:
             kept = len(self._waiting)
             while self._waiting:
@@ -82,12 +93,7 @@ class Outbox:
                 self._away = False
                 logger.info("The tracking server answers again; sent %d kept calls.", kept)
 
-    def close(self) -> None:
-        """Try each kept call a last time, and write down what remains.
-
-        Goes past a call that fails, since one that the server chokes on must not take the others
-        with it, but gives up when a second one fails: then the server is away.
-        """
+    def _close(self) -> None:
         with self._lock:
             kept, self._waiting = self._waiting, deque()
             unsent: list[tuple[_Call, Exception]] = []
@@ -118,6 +124,30 @@ class Outbox:
         logger.warning(
             "%d tracking calls could not be sent; they are in %s.", len(unsent), self._unsent
         )
+
+
+def _undisturbed(work: Callable[[], None]) -> None:
+    """Do the work in a thread of its own, and wait for it.
+
+    Ctrl-C reaches the main thread only. In the middle of a write it would leave SQLite locked for
+    as long as its traceback is held, and the run for ever RUNNING; so the write goes on, and only
+    the waiting is interrupted.
+    """
+    result: Future[None] = Future()
+
+    def do() -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001  # raised where it is waited for
+            result.set_exception(error)
+        else:
+            result.set_result(None)
+
+    try:
+        threading.Thread(target=do, name="outbox", daemon=True).start()
+    except RuntimeError:  # the interpreter is about to end, and starts no more threads
+        do()
+    result.result()
 
 
 def _make(call: _Call) -> Exception | None:

@@ -336,10 +336,13 @@ def test_members_only_text_is_written_when_asked_for(tmp_path: Path) -> None:
     assert "Do not publish" in " ".join((tmp_path / "README.md").read_text().split())
 
 
-def test_only_members_only_prompts_are_an_error(tmp_path: Path) -> None:
+def test_only_members_only_prompts_are_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write_prompt_dataset(tmp_path, PROMPTS[3:], sources=[CLOSED], report={})
     with pytest.raises(DataError, match="--include-restricted"):
         read_prompt_dataset(tmp_path)
+    assert not caplog.records, "said once, by the error"
 
 
 def test_prompts_carry_their_preparation_and_what_was_dropped(tmp_path: Path) -> None:
@@ -534,6 +537,14 @@ def test_a_dry_run_says_what_would_be_uploaded(made: Path, capsys: Any) -> None:
     for word in ("me/x (private)", "data/train.parquet", "README.md", "nothing was uploaded"):
         assert word in out
     assert "rejected.jsonl" not in out
+
+
+def test_an_upload_to_no_repository_is_refused_before_anything(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["export", str(made), "--format", "hub", "--to", "no name/x/y", "--dry-run"]
+    assert datasets.main(argv) == 2
+    assert "is no name of a repository" in capsys.readouterr().err
 
 
 class Hub(BaseHTTPRequestHandler):

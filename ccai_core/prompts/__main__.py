@@ -79,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _a_file(name: str) -> str:
+    if Path(name).expanduser().is_dir():
+        raise DataError(f"{name}: is a folder; give one of the files in it.")
     if not Path(name).expanduser().is_file():
         raise DataError(f"{name}: there is no such file.")
     # Also a file without an ending is meant as a file.

@@ -26,6 +26,7 @@ from ccai_core.prompts.language import known_languages, language_of_prompt
 from ccai_core.prompts.near_duplicates import THRESHOLD, NearDuplicates
 from ccai_core.prompts.pii import PII_KINDS, PiiKind, PiiReport, pii_kinds
 from ccai_core.prompts.reading import MOST_CHARACTERS
+from ccai_core.prompts.registry import SOURCES
 from ccai_core.prompts.splits import split_of
 from ccai_core.types import Message, Prompt
 
@@ -248,7 +249,8 @@ def _made_fit(prompt: Prompt) -> tuple[Prompt, tuple[Change, ...]]:
     )
     # The side follows from the text: a word that was cut by something invisible is whole now. What
     # is only for evaluation, whatever its words, stays so.
-    own = prompt.split != split_of(prompt.text)
+    info = SOURCES.get(prompt.source)
+    own = (info and info.evaluation_only) or prompt.split != split_of(prompt.text)
     side = prompt.split if own else split_of(inert[-1])
     fit = {"text": inert[-1], "context": context, "split": side}
     return prompt.model_copy(update=fit), changes

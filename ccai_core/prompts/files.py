@@ -19,7 +19,7 @@ from ccai_core.prompts.oasst import is_oasst, oasst_prompts
 from ccai_core.prompts.reading import Make, Reading, RowError, make_prompt, read_prompts
 from ccai_core.prompts.registry import SOURCES, SourceInfo
 from ccai_core.prompts.rows import Row, Table, kind_of, read_table, stem_of
-from ccai_core.types import Prompt
+from ccai_core.types import Prompt, Split
 
 __all__ = ["TEXT_COLUMNS", "load_prompts", "make_prompt", "own_prompt", "read_file", "settled"]
 
@@ -165,6 +165,10 @@ def own_prompt(
         RowError: a value cannot be used.
     """
     given = values.get("id")
+    # Rows that were exported from a data set name the source that they are from, and its terms
+    # still hold: members' text stays theirs, and a benchmark is not to be trained on.
+    known = SOURCES.get(source)
+    side: dict[str, Split] = {"split": "test"} if known and known.evaluation_only else {}
     return make_prompt(
         values["text"],
         row.where,
@@ -179,8 +183,16 @@ def own_prompt(
         difficulty=values.get("difficulty") or None,
         criteria=_several(values.get("criteria")),
         tags=_several(values.get("tags")),
-        restricted=restricted,
+        restricted=restricted
+        or _is_true(values.get("restricted"))
+        or bool(known and known.restricted),
+        **side,
     )
+
+
+def _is_true(value: Any) -> bool:
+    """Whether a cell says yes; in CSV everything is text."""
+    return value is True or str(value or "").strip().casefold() in ("true", "yes", "1")
 
 
 def _several(value: Any) -> Any:

@@ -163,7 +163,7 @@ def gather(
         prompts += own
         skipped += [(source.label, row) for row in found.skipped]
         for each in found.licences:
-            licences.setdefault(each.name, each)
+            licences[each.name] = _stricter(licences.get(each.name, each), each)
         if found.prepared:
             prepared.update(prompt.id for prompt in own)
         notices += found.notices
@@ -195,8 +195,10 @@ def _read(source: GivenSource, strict: bool) -> _Found:
             notices=tuple(filter(None, [withheld])),
         )  # fmt: skip
     loaded = _load(source, path, strict)
-    names = dict.fromkeys(prompt.source for prompt in loaded.prompts)
-    terms = tuple(_licence(loaded.source, name) for name in names)
+    restricted = {prompt.source: False for prompt in loaded.prompts}
+    for prompt in loaded.prompts:
+        restricted[prompt.source] |= prompt.restricted
+    terms = tuple(_licence(loaded.source, name, some) for name, some in restricted.items())
     return _Found(loaded.prompts, terms, loaded.skipped)
 
 
@@ -209,9 +211,28 @@ def _load(source: GivenSource, path: Path, strict: bool) -> Loaded:
     return read_source(source.name, source.file)
 
 
-def _licence(info: SourceInfo, name: str) -> SourceLicence:
-    same = ("licence", "attribution", "homepage", "harmful", "restricted")
-    return SourceLicence(name=name, **{field: getattr(info, field) for field in same})
+def _licence(info: SourceInfo, name: str, restricted: bool) -> SourceLicence:
+    """Return the terms of a source's prompts that call their source `name`."""
+    same = ("licence", "attribution", "homepage")
+    # A file of one's own may hold rows of a published source: that they are harmful is believed,
+    # what licence they have is not.
+    harmful = info.harmful or (name in SOURCES and SOURCES[name].harmful)
+    return SourceLicence(
+        name=name,
+        **{field: getattr(info, field) for field in same},
+        harmful=harmful,
+        restricted=info.restricted or restricted,
+    )
+
+
+def _stricter(first: SourceLicence, other: SourceLicence) -> SourceLicence:
+    """Return the first terms of a name, with the warnings of both."""
+    return first.model_copy(
+        update={
+            "harmful": first.harmful or other.harmful,
+            "restricted": first.restricted or other.restricted,
+        }
+    )
 
 
 def _with_own_ids(prompts: Iterable[Prompt], label: str, taken: set[str]) -> Iterator[Prompt]:

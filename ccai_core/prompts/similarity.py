@@ -114,8 +114,13 @@ def similarity(first: Bag, second: Bag, least: float = 0.0) -> float:
 def _least_distance(here: Bag, there: Bag) -> float:
     """Return the distance if every word were a spelling of one on the other side."""
     (telling_here, small_here), (telling_there, small_there) = map(_count_kinds, (here, there))
-    # A telling word may also be a misspelt small one, which costs next to nothing.
-    fewer, more = sorted((max(0, telling_here - small_there), max(0, telling_there - small_here)))
+    # A telling word may also be a misspelt small one, which costs next to nothing. It is done where
+    # it helps: a word that has a partner on the other side is cheaper with it.
+    more, most_fewer = max(
+        (max(0, telling_here - small_there), telling_there),
+        (max(0, telling_there - small_here), telling_here),
+    )
+    fewer = min(more, most_fewer)
     return _SLIP * fewer + _ADDED * (more - fewer)
 
 

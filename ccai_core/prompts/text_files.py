@@ -56,7 +56,8 @@ def _open_bytes(path: Path) -> io.BufferedReader:
 def _something_else(start: bytes, head: str) -> str | None:
     """Say what a file is that is plainly no text with data, and what to do."""
     low = head[:200].casefold()
-    if low.startswith(("<!doctype", "<html")):
+    # A page may begin with a comment; a store's "access denied" is XML.
+    if low.startswith(("<!", "<html", "<?xml")) or (low[:1] == "<" and "<html" in low):
         return "is a web page, not a data file; download the raw file."
     if low.startswith("version https://git-lfs"):
         return "is only a pointer to the file (Git LFS). Get the file itself: `git lfs pull`."

@@ -16,6 +16,7 @@ from ccai_core.prompts.scenarios import shipped_scenarios
 from ccai_core.prompts.splits import split_of
 from flows.config import PreferenceDataConfig, PrepareDataConfig, SourceConfig
 from flows.inputs import read_sources
+from flows.plan import plan_preferences
 from flows.preparation import DEFAULT_SOURCES, plan_prepare, table
 from flows.results import Summary
 from infra.workspace import Workspace
@@ -223,6 +224,15 @@ def test_a_bad_row_of_a_small_file_is_still_refused(tmp_path: Path) -> None:
     mine = own_file(tmp_path, {"text": "Why?"}, {"text": " "})
     with pytest.raises(DataError, match=r"mine\.jsonl line 2: the prompt is empty"):
         read_sources(SourceConfig(prompts=(str(mine),)))
+
+
+def test_a_plan_refuses_members_only_prompts_as_the_run_would(tmp_path: Path) -> None:
+    rows = [{"text": text, "restricted": True} for text in numbered(40)]
+    given = {"workspace": tmp_path / "ws", "prompts": (str(own_file(tmp_path, *rows)),)}
+    with pytest.raises(DataError, match=r"members-only.*--include-restricted"):
+        plan_preferences(PreferenceDataConfig.model_validate(given))
+    asked_for = {**given, "preferences": {"include_restricted": True}}
+    assert "of the train side" in plan_preferences(PreferenceDataConfig.model_validate(asked_for))
 
 
 def test_a_mapping_and_a_source_by_name_are_prompts_too(tmp_path: Path, offline: Path) -> None:

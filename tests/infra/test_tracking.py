@@ -4,6 +4,7 @@ import functools
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -344,3 +345,24 @@ def test_one_call_the_server_chokes_on_does_not_take_the_rest_along(tmp_path: Pa
     assert [
         json.loads(line)["path"] for line in (tmp_path / "unsent").read_text().splitlines()
     ] == ["big"]
+
+
+def test_ctrl_c_in_the_middle_of_a_call_lets_it_end_and_keeps_the_order(tmp_path: Path) -> None:
+    box = outbox.Outbox(tmp_path / "unsent.jsonl", lambda error: False)
+    made: list[str] = []
+
+    def slow() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+        made.append("begun before")
+
+    # A runner in the background of a script (`&`) is started with Ctrl-C switched off.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            box.send("slow", {}, slow)
+        assert made == [], "nobody waits for it"
+        box.send("end", {}, lambda: made.append("end"))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert made == ["begun before", "end"]

@@ -220,3 +220,12 @@ def test_the_result_is_all_there_and_the_same_each_time() -> None:
 def test_prompts_are_taken_one_at_a_time() -> None:
     result = clean(prompt(f"Question number {i}?", str(i)) for i in range(3))
     assert len(result.prompts) == 3
+
+
+def test_a_benchmarks_question_stays_on_the_test_side_whatever_cleaning_makes_of_it() -> None:
+    broken = [f"What is m\u200bemory number {n} made of?" for n in range(200)]
+    text = next(t for t in broken if split_of(t) == "test" and split_of(tidy(t)) == "train")
+    [kept] = clean([prompt(text, source="mt-bench")]).prompts
+    assert kept.split == "test"
+    [other] = clean([prompt(text, source="mine")]).prompts
+    assert other.split == "train"

@@ -30,6 +30,30 @@ def jsonl_file(folder: Path, *rows: object) -> Path:
     return path
 
 
+# --- rows of a published source -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"text": "Why?", "source": "ailuminate-practice"},
+        {"text": "Why?", "source": "forum", "restricted": True},
+        {"text": "Why?", "source": "forum", "restricted": "True"},
+    ],
+)
+def test_members_only_rows_stay_so_in_a_file_of_ones_own(
+    tmp_path: Path, row: dict[str, object]
+) -> None:
+    [prompt] = load_prompts(jsonl_file(tmp_path, row))
+    assert prompt.restricted
+
+
+def test_a_benchmarks_rows_stay_on_the_test_side_in_a_file_of_ones_own(tmp_path: Path) -> None:
+    text = next(t for t in NOISE if split_of(t) == "train")
+    [prompt] = load_prompts(jsonl_file(tmp_path, {"text": text, "source": "mt-bench"}))
+    assert prompt.split == "test"
+
+
 # --- what is read ---------------------------------------------------------------------------------
 
 
@@ -152,6 +176,8 @@ def test_a_text_may_hold_what_looks_like_a_line_end(tmp_path: Path) -> None:
         (b"PK\x03\x04\x14\x00", "an Excel workbook; export it as CSV"),
         ("<!DOCTYPE html>\n<html><body>404</body></html>", "is a web page"),
         ("  <html lang='en'>", "is a web page"),
+        ("<!-- cached --><html><body>404</body></html>", "is a web page"),
+        ('<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "is a web page"),
         ("text\nCaf\xe9?\n".encode("latin-1"),
          r"line 2: is not UTF-8: byte 8 is 0xE9 \('é' in Windows-1252\).*iconv .*encoding: cp1252"),
         ("text\nWhy?\n".encode("utf-16-le"), "UTF-16 without a byte order mark"),

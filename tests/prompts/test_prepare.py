@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ccai_core.dataset_export import export
 from ccai_core.dataset_info import read_info
 from ccai_core.dataset_rows import read_prompt_dataset
 from ccai_core.errors import DataError
@@ -283,6 +284,30 @@ def test_members_only_text_is_not_copied_unless_asked_for(tmp_path: Path) -> Non
     whole = PrepareRequest(sources=(source,), relevance=0, mix=mix, include_restricted=True)
     assert prepare(whole, tmp_path / "whole").withheld == 0
     assert len(read_prompt_dataset(tmp_path / "whole")) == 30
+
+
+def test_members_only_rows_that_were_exported_are_withheld_again(tmp_path: Path) -> None:
+    source = locate("ailuminate-practice", members_only(tmp_path))
+    mix = MixConfig(target_size=30)
+    whole = PrepareRequest(sources=(source,), relevance=0, mix=mix, include_restricted=True)
+    prepare(whole, tmp_path / "whole")
+    exported = tmp_path / "own.jsonl"
+    export(tmp_path / "whole", "jsonl", exported, include_restricted=True)
+    made = prepare(request(exported, relevance=0, mix=mix), tmp_path / "again")
+    assert made.withheld == made.kept == 30
+    everything = b"".join(f.read_bytes() for f in (tmp_path / "again").rglob("*") if f.is_file())
+    assert b"Where do people keep" not in everything
+    [terms] = read_info(tmp_path / "again").sources
+    assert (terms.name, terms.restricted, terms.harmful) == ("ailuminate-practice", True, True)
+
+
+def test_of_two_sources_of_one_name_the_warnings_of_both_hold(tmp_path: Path) -> None:
+    one, two = questions(2)
+    open_one = jsonl(tmp_path / "open.jsonl", {"text": one, "source": "forum"})
+    closed = jsonl(tmp_path / "own.jsonl", {"text": two, "source": "forum", "restricted": True})
+    gathered = gather([locate(str(open_one)), locate(str(closed))])
+    [terms] = gathered.licences
+    assert terms.restricted
 
 
 def test_a_prepared_set_that_withholds_some_says_so(tmp_path: Path) -> None:
