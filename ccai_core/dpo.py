@@ -11,18 +11,25 @@ it returns what is finished, goes on from the newest good checkpoint, or starts.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from ccai_core import checkpoints, memory
-from ccai_core.errors import ArtifactError, ModelError
+from ccai_core.errors import ArtifactError, ConfigError, ModelError
 from ccai_core.models import Device, ModelRef, Precision, load_model, load_tokenizer, pick_device
 from ccai_core.prompts.leaks import refuse_held_out
+from ccai_core.ranks import Ranks, joined
 from ccai_core.reference import ReferenceCache
-from ccai_core.training_config import TrainingConfig, TrainingResult, Validation, estimate_steps
+from ccai_core.training_config import (
+    LAYOUT,
+    TrainingConfig,
+    TrainingResult,
+    Validation,
+    estimate_steps,
+)
 from ccai_core.training_data import file_hash, fit, hold_out, read_pairs
 from ccai_core.training_log import TrainingLog
 from ccai_core.training_output import RunFolder, is_disk_full, tell
@@ -30,13 +37,14 @@ from ccai_core.types import PreferencePair
 
 __all__ = ["TrainingConfig", "TrainingResult", "Validation", "estimate_steps", "train"]
 
-# How often a run is saved, and how it is made to fit, does not change what it computes.
+# How often a run is saved, how it is made to fit and who computes it does not change what it is.
 _NOT_INPUTS = {
     "save_steps",
     "keep_checkpoints",
     "log_steps",
     "max_memory_mb",
     "gradient_checkpointing",
+    *LAYOUT,
 }
 
 
@@ -58,6 +66,8 @@ class PreparedRun:
     cut: int
     limit: int
     longest: int
+    ranks: Ranks
+    tell: Callable[[str], None]
 
 
 def train(
@@ -82,19 +92,46 @@ def train(
     where = _device(device)
     precision = training_precision(config.precision, where)
     inputs = _inputs(config, model, pairs)
-    with RunFolder(out).lock() as folder:
-        if done := folder.finished(inputs, tell):
-            tell(f"Already trained: {done.model_path}")
+    folder = RunFolder(out, _layout(config))
+    with joined(where, deepspeed=config.zero > 0) as ranks, ExitStack() as held:
+        _check_world(config, ranks)
+        say = tell if ranks.first else _say_nothing
+
+        def begin() -> TrainingResult | None:
+            held.enter_context(folder.lock())
+            return folder.finished(inputs, say)
+
+        if done := ranks.by_first(begin):
+            say(f"Already trained: {done.model_path}")
             return done
-        run = _prepare(config, model, pairs, folder, where, precision, inputs)
+        run = _prepare(config, model, pairs, folder, where, precision, inputs, ranks, say)
         # Less memory may have made LoRA of full training, which cannot go on from its checkpoints.
-        folder.claim({**inputs, "planned_method": run.plan.method})
+        ranks.by_first(lambda: folder.claim({**inputs, "planned_method": run.plan.method}))
         with _within_limits(run):
             result = _train_to_fit(run, began, reference or folder.root / "reference")
         # In a long-lived process the next thing to be loaded wants this memory.
         memory.give_back(where)
-    tell(f"Trained model: {result.model_path} ({result.model.identity})")
+    say(f"Trained model: {result.model_path} ({result.model.identity})")
     return result
+
+
+def _say_nothing(line: str) -> None:
+    """Leave it to the first process to speak."""
+
+
+def _layout(config: TrainingConfig) -> str:
+    """Return what checkpoints depend on beyond the inputs: they hold each process's part."""
+    if config.world == 1 and not config.zero:
+        return ""
+    return f"{f'zero{config.zero}' if config.zero else 'ddp'}-{config.world}"
+
+
+def _check_world(config: TrainingConfig, ranks: Ranks) -> None:
+    if config.world != ranks.world:
+        raise ConfigError(
+            f"Training is set to nodes {config.nodes} x ranks {config.ranks} = {config.world} "
+            f"processes, and {ranks.world} were started. Set them to how many the job has."
+        )
 
 
 def training_precision(precision: Precision, device: str) -> Precision:
@@ -142,6 +179,8 @@ def _prepare(
     device: str,
     precision: Precision,
     inputs: dict[str, Any],
+    ranks: Ranks,
+    say: Callable[[str], None],
 ) -> PreparedRun:
     """Check the pairs, divide them and plan the memory; loads a tokenizer but no weights."""
     everything = read_pairs(pairs)
@@ -152,14 +191,15 @@ def _prepare(
     fitting = fit(everything, tokenizer, limit, config.over_length)
     training, validation = hold_out(fitting.pairs, config.validation_fraction)
     plan = memory.plan(shape, config, fitting.longest_row, precision, device)
-    tell(
+    together = f", {ranks.world} processes" if ranks.world > 1 else ""
+    say(
         f"{len(training)} pairs to train on, {len(validation)} held out, {fitting.cut} left out "
-        f"with more than {limit} tokens; {device}, {precision}."
+        f"with more than {limit} tokens; {device}, {precision}{together}."
     )
-    tell(f"Memory: {plan.reason}")
+    say(f"Memory: {plan.reason}")
     return PreparedRun(
         config, model, folder, device, precision, inputs, shape, plan, tokenizer, training,
-        validation, fitting.cut, limit, fitting.longest,
+        validation, fitting.cut, limit, fitting.longest, ranks, say,
     )  # fmt: skip
 
 
@@ -198,11 +238,13 @@ def _train_to_fit(run: PreparedRun, began: float, kept: Path) -> TrainingResult:
             return _train(run, began, kept)
         except RuntimeError as error:
             fewer = smaller_batches(run.config)
-            if fewer is None or not memory.is_out_of_memory(error):
+            # Of several processes the others would wait for ever for the one that begins again.
+            alone = run.ranks.world == 1
+            if fewer is None or not alone or not memory.is_out_of_memory(error):
                 raise
         # Only here, the error being gone, are the tensors that its frames held.
         memory.give_back(run.device)
-        tell(
+        run.tell(
             f"Warning: memory ran out with {run.config.batch_size} pairs at once; going on with "
             f"{fewer.batch_size}, and {fewer.gradient_accumulation} batches an update."
         )
@@ -229,20 +271,23 @@ def smaller_batches(config: TrainingConfig) -> TrainingConfig | None:
 def _train(run: PreparedRun, began: float, kept: Path) -> TrainingResult:
     """Train to the end from the newest good checkpoint, or from the start."""
     from ccai_core import dpo_trainer
-    from ccai_core.training_finish import finish
+    from ccai_core.training_finish import choose, finish
     from ccai_core.training_progress import Progress, quiet
+    from ccai_core.whole_model import whole_model
 
-    newest = checkpoints.newest_valid(run.folder.checkpoints, tell)
+    newest = run.ranks.by_first(lambda: checkpoints.newest_valid(run.folder.checkpoints, run.tell))
     resumed_from = checkpoints.step_of(newest) if newest else None
     if newest:
-        tell(f"Going on from {newest.name}.")
+        run.tell(f"Going on from {newest.name}.")
+    # Before the weights: ZeRO-3 divides them while they are read.
     settings = dpo_trainer.dpo_settings(
         run.config, run.plan, run.folder.checkpoints, run.device, run.precision,
         len(run.train), bool(run.validation), newest is not None,
     )  # fmt: skip
-    log = TrainingLog(run.folder.log, after_step=resumed_from)
+    log = TrainingLog(run.folder.log, after_step=resumed_from) if run.ranks.first else _Unwritten()
     progress = Progress(
-        log, run.config.keep_checkpoints, tell,
+        log,
+        run.config.keep_checkpoints, run.tell,
         patience=run.config.patience, keep_best=run.config.select == "best",
         resumed_from=resumed_from, model=run.model.identity, method=run.plan.method,
         device=run.device, precision=run.precision,
@@ -250,15 +295,35 @@ def _train(run: PreparedRun, began: float, kept: Path) -> TrainingResult:
     )  # fmt: skip
     with quiet():
         weights, _ = load_model(run.model, cast(Device, run.device), "fp32")
-        on = {
-            "model": run.model.identity,
-            "device": run.device,
-            "precision": run.precision,
-            "length_desensitised": run.config.length_desensitised,
-        }
         trainer = dpo_trainer.build(
             run.config, run.plan, weights, run.tokenizer, run.train, run.validation,
-            settings, progress, ReferenceCache(kept, on),
+            settings, progress, ReferenceCache(kept, _reference_identity(run)),
         )  # fmt: skip
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-        return finish(run, trainer, resumed_from, began)
+        step = choose(run, trainer)
+        whole = whole_model(run, trainer)
+        return run.ranks.by_first(lambda: finish(run, trainer, whole, step, resumed_from, began))
+
+
+class _Unwritten(TrainingLog):
+    """The log of a process that is not the first: there is one log."""
+
+    def __init__(self) -> None:
+        """Open nothing."""
+
+    def write(self, *_: Any, **__: Any) -> None:
+        """Write nothing."""
+
+
+def _reference_identity(run: PreparedRun) -> dict[str, Any]:
+    """Return everything but the tokens that reference log-probabilities depend on."""
+    identity = {
+        "model": run.model.identity,
+        "device": run.device,
+        "precision": run.precision,
+        "length_desensitised": run.config.length_desensitised,
+    }
+    if run.config.zero and run.precision != "fp32":
+        # DeepSpeed computes with rounded weights, not only with rounded activations.
+        identity["weights"] = run.precision
+    return identity

@@ -22,11 +22,12 @@ from peft import LoraConfig
 from transformers import PrinterCallback
 from trl import DPOConfig
 
+from ccai_core.deepspeed_settings import deepspeed_settings
 from ccai_core.memory import MemoryPlan
 from ccai_core.pair_rows import PairCollator, add_pair_head, why_not
 from ccai_core.pair_trainer import Trainer
 from ccai_core.reference import ReferenceCache
-from ccai_core.training_config import TrainingConfig
+from ccai_core.training_config import TrainingConfig, batches_of_a_rank
 from ccai_core.training_data import rows
 from ccai_core.training_progress import Progress
 from ccai_core.types import PreferencePair
@@ -62,15 +63,7 @@ def build(
     reference: ReferenceCache,
 ) -> Trainer:
     """Make a trainer; this computes those of the reference's log-probabilities not known yet."""
-    adapters = None
-    if plan.method == "lora":
-        adapters = LoraConfig(
-            r=config.lora_rank,
-            lora_alpha=config.lora_alpha,
-            lora_dropout=config.lora_dropout,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        )
+    adapters = lora(config) if plan.method == "lora" else None
     special = tokenizer.all_special_tokens
     collator = None
     if reason := why_not(model):
@@ -97,6 +90,17 @@ def build(
     return trainer
 
 
+def lora(config: TrainingConfig) -> LoraConfig:
+    """Return PEFT's settings of the adapters."""
+    return LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
 def dpo_settings(
     config: TrainingConfig,
     plan: MemoryPlan,
@@ -113,7 +117,7 @@ def dpo_settings(
         output_dir=str(folder),
         num_train_epochs=config.epochs,
         per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation,
+        gradient_accumulation_steps=batches_of_a_rank(config),
         learning_rate=config.learning_rate,
         warmup_steps=config.warmup_ratio,
         beta=config.beta,
@@ -124,6 +128,8 @@ def dpo_settings(
         # No second model in memory, and nothing computed twice: see _precompute_ref_logps.
         precompute_ref_log_probs=True,
         use_cpu=device == "cpu",
+        ddp_backend="gloo" if device == "cpu" and config.world > 1 else None,
+        deepspeed=deepspeed_settings(config, device, precision) or None,
         bf16=precision == "bf16",
         fp16=precision == "fp16",
         # transformers' new name for gradient checkpointing; TRL reads the old one, which follows.

@@ -24,6 +24,7 @@ from trl.models.utils import prepare_deepspeed
 from ccai_core import checkpoints
 from ccai_core.errors import ModelError
 from ccai_core.pair_rows import ReadsRows
+from ccai_core.ranks import this_rank
 from ccai_core.reference import Both, ReferenceCache, pair_key
 from ccai_core.training_progress import Progress
 
@@ -49,6 +50,7 @@ class Trainer(DPOTrainer):  # type: ignore[misc]
         # Before TRL's own: it asks for the reference's log-probabilities in there.
         self._reference, self._progress, self._simpo_gamma = reference, progress, simpo_gamma
         self._engine: Any = None
+        self._ranks = this_rank()
         super().__init__(*args, **kwargs)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
@@ -67,6 +69,8 @@ class Trainer(DPOTrainer):  # type: ignore[misc]
         if self._simpo_gamma is not None:
             return _with_reference(dataset, _simpo(dataset, self._simpo_gamma))
         keys = [pair_key(*ids) for ids in _tokens(dataset)]
+        # On a network's disk each process sees the files of the others when it sees them.
+        self._reference.take(self._ranks.by_first(self._reference.entries))
         known = self._check_reference(dataset, keys)
         if missing := [i for i, key in enumerate(keys) if self._reference.get(key) is None]:
             self._compute_reference(dataset, keys, missing)
@@ -84,6 +88,7 @@ class Trainer(DPOTrainer):  # type: ignore[misc]
                     f"Warning: the reference log-probabilities in {self._reference.folder} are not "
                     "this model's; they are computed again."
                 )
+                self._ranks.by_first(self._reference.forget)
                 self._reference.forget()
                 return 0
         return len(known)
@@ -92,7 +97,7 @@ class Trainer(DPOTrainer):  # type: ignore[misc]
         self, dataset: datasets.Dataset, keys: list[str], missing: list[int]
     ) -> None:
         """Compute this process's share of the missing pairs, each kept as soon as it is there."""
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        world, rank = self._ranks.world, self._ranks.rank
         # The same number in every process, or they would wait for each other for ever (ZeRO-3).
         share = [missing[i % len(missing)] for i in range(rank, _up(len(missing), world), world)]
         began = told = time.monotonic()
@@ -102,8 +107,9 @@ class Trainer(DPOTrainer):  # type: ignore[misc]
             if rank == 0 and (now - told >= _TELL_S or done == len(share)):
                 told = now
                 self._progress.reference(done, len(share), now - began)
-        self.accelerator.wait_for_everyone()
-        self._reference.read()
+        known = self._reference.entries()
+        for entries in self._ranks.gather({keys[i]: known[keys[i]] for i in share}):
+            self._reference.take(entries)
 
     def _reference_of(self, example: dict[str, Any]) -> tuple[float, float]:
         batch = self._prepare_inputs(self.data_collator([example]))
@@ -113,7 +119,8 @@ class Trainer(DPOTrainer):  # type: ignore[misc]
     def _reference_model(self) -> Any:
         """Return what computes the reference: the model as it is before its first step."""
         if self.is_deepspeed_enabled and self._engine is None:
-            # Only an engine can gather the weights that ZeRO has divided; one does for all sets.
+            # Rounds weights as in training, and gathers those that ZeRO-3 has divided; one does for
+            # all sets.
             self._engine = prepare_deepspeed(self.model, self.accelerator)
         return self._engine or self.model
 
@@ -141,9 +148,18 @@ class Trainer(DPOTrainer):  # type: ignore[misc]
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # A finite loss may still have had gradients that were not.
         for name, weight in self.model.named_parameters():
-            if weight.requires_grad and not torch.isfinite(weight).all():
+            # Of a weight that ZeRO-3 has divided, each process sees its own part.
+            part = getattr(weight, "ds_tensor", weight)
+            if weight.requires_grad and not torch.isfinite(part).all():
                 raise ModelError(self._diverged(f"weights of {name} are inf or nan"))
         super()._save_checkpoint(model, trial)
+        # Complete only once every process has written its part; then the first seals it.
+        self._ranks.gather(None)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the weights of a checkpoint; DeepSpeed's own files, written later, hold them."""
+        if not self.is_deepspeed_enabled:
+            super().save_model(output_dir, _internal_call)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Write no model card: TRL would put one beside the checkpoints at every save."""

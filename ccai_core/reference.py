@@ -65,6 +65,14 @@ class ReferenceCache:
         """Return (chosen, rejected) in nats, or None where it is not known yet."""
         return self._known.get(key)
 
+    def entries(self) -> dict[str, Both]:
+        """Return all that is known."""
+        return dict(self._known)
+
+    def take(self, entries: Mapping[str, Both]) -> None:
+        """Know what another process knows, without keeping it a second time."""
+        self._known.update(entries)
+
     def read(self) -> None:
         """Take in what other processes have written meanwhile."""
         for file in sorted(self.folder.glob("*.jsonl")):

@@ -21,6 +21,9 @@ from ccai_core.models import ModelRef, Precision
 
 Loss = Literal["sigmoid", "hinge", "ipo", "robust", "sigmoid_norm", "apo_zero", "apo_down", "simpo"]
 
+# Who computes a run, not what it computes.
+LAYOUT = frozenset({"nodes", "ranks", "zero", "offload"})
+
 
 class TrainingConfig(Config):
     """Settings of one DPO training run (Rafailov et al. 2023, arXiv 2305.18290)."""
@@ -33,7 +36,10 @@ class TrainingConfig(Config):
         1, ge=1, le=1024, description="Pairs computed together; costs memory, two sequences a pair."
     )
     gradient_accumulation: int = Field(
-        4, ge=1, le=4096, description="Batches summed into one weight update; costs no memory."
+        4,
+        ge=1,
+        le=4096,
+        description="Batches summed into one weight update, of all processes together.",
     )
     learning_rate: float = Field(
         1e-6, gt=0, le=1e-2, description="Peak AdamW step size; LoRA usually wants about 1e-5."
@@ -89,12 +95,44 @@ class TrainingConfig(Config):
     gradient_checkpointing: bool | None = Field(
         None, description="Recompute activations to save memory (slower); unset: only where needed."
     )
+    nodes: int = Field(1, ge=1, le=1024, description="Machines that train together.")
+    ranks: int = Field(
+        1, ge=1, le=64, description="Processes on each machine, one a GPU; they share each update."
+    )
+    zero: Literal[0, 1, 2, 3] = Field(
+        0,
+        description="What DeepSpeed divides over the processes: 1 optimizer states, 2 gradients "
+        "too, 3 weights too; 0: nothing, plain data parallelism.",
+    )
+    offload: Literal["none", "optimizer", "all"] = Field(
+        "none",
+        description="What waits in the host's memory: optimizer states, or (zero 3) weights too.",
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of data order, adapters and dropout.")
     save_dtype: Literal["fp32", "base"] = Field(
         "fp32",
         description="Format of saved weights; 'base', as the base model's, may undo training.",
     )
     log_steps: int = Field(1, ge=1, description="Weight updates between two lines of the log.")
+
+    @property
+    def world(self) -> int:
+        """Processes of all machines together."""
+        return self.nodes * self.ranks
+
+    @model_validator(mode="after")
+    def _can_be_divided(self) -> Self:
+        if self.gradient_accumulation % self.world:
+            raise ValueError(
+                f"gradient_accumulation {self.gradient_accumulation} cannot be divided by "
+                f"{self.world} processes (nodes x ranks): an update is batch_size x "
+                "gradient_accumulation pairs, of which each computes an equal share"
+            )
+        if self.offload != "none" and not self.zero:
+            raise ValueError(f"offload {self.offload} is done by DeepSpeed: set zero to 1, 2 or 3")
+        if self.offload == "all" and self.zero != 3:
+            raise ValueError("offload all needs zero 3: only there are weights divided")
+        return self
 
     @model_validator(mode="after")
     def _can_measure(self) -> Self:
@@ -153,6 +191,11 @@ class TrainingResult(Config):
     resumed_from: int | None = Field(description="Step of the checkpoint it went on from, if any.")
     peak_memory_mb: int = Field(description="Peak of the process, or of the allocator on CUDA.")
     seed: int = Field(description="Seed of data order, adapters and dropout.")
+
+
+def batches_of_a_rank(config: TrainingConfig) -> int:
+    """Return how many batches of an update each process computes."""
+    return config.gradient_accumulation // config.world
 
 
 def estimate_steps(config: TrainingConfig, pairs_count: int) -> int:

@@ -1,13 +1,14 @@
 """The end of a training run: which weights become the model, and what is said of them.
 
-result = finish(run, trainer, resumed_from=None, began=time.monotonic())
+step = choose(run, trainer)                       # in every process
+result = finish(run, trainer, whole_model(run, trainer), step, resumed_from=None, began=began)
 """
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ccai_core import memory
 from ccai_core.errors import ModelError
@@ -27,14 +28,23 @@ if TYPE_CHECKING:
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
+def choose(run: PreparedRun, trainer: Trainer) -> int:
+    """Put the weights that become the model into the trainer; return their step."""
+    return _take_best(run, trainer) if run.config.select == "best" else trainer.state.global_step
+
+
 def finish(
-    run: PreparedRun, trainer: Trainer, resumed_from: int | None, began: float
+    run: PreparedRun,
+    trainer: Trainer,
+    whole: Any,
+    step: int,
+    resumed_from: int | None,
+    began: float,
 ) -> TrainingResult:
     """Save the model, draw the curve, and only then write the result and the log's end."""
     peak = memory.peak_mb(run.device)
-    step = _take_best(run, trainer) if run.config.select == "best" else trainer.state.global_step
     name = f"{run.model.name}-ccai"
-    saved = run.folder.save_model(name, lambda target: _save(run, trainer, target))
+    saved = run.folder.save_model(name, lambda target: _save(run, whole, target))
     draw(read_log(run.folder.log), run.folder.curve)
     seconds = round(time.monotonic() - began, 1)
     result = _result(run, trainer, saved, resumed_from, peak, seconds, step)
@@ -61,14 +71,11 @@ def _take_best(run: PreparedRun, trainer: Trainer) -> int:
     return best.step
 
 
-def _save(run: PreparedRun, trainer: Trainer, target: Path) -> None:
-    """Write the whole model, adapters merged, with the tokenizer and its chat template."""
+def _save(run: PreparedRun, trained: Any, target: Path) -> None:
+    """Write the model with the tokenizer and its chat template."""
     import torch
     from transformers import AutoConfig
 
-    trained = trainer.model
-    if run.plan.method == "lora":
-        trained = trained.merge_and_unload()
     # Training switches the key-value cache off; saved like that, generation would be slow for ever.
     base = AutoConfig.from_pretrained(str(run.model.path))
     trained.config.use_cache = getattr(base, "use_cache", True)

@@ -39,9 +39,10 @@ _DISK_FULL = ("no space left", "disk quota", "inline_container.cc")
 class RunFolder:
     """Paths and guarded writes of one training run's folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, layout: str = "") -> None:
+        """Refer to the folder; `layout` keeps apart checkpoints that do not fit each other."""
         self.root = root.expanduser().resolve()
-        self.checkpoints = self.root / "checkpoints"
+        self.checkpoints = self.root / "checkpoints" / layout
         self.log = self.root / "training_log.jsonl"
         self.curve = self.root / "training_curve.svg"
         self.model = self.root / "model"

@@ -52,8 +52,16 @@ def preset_values(kind: type[Config], name: str) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key in kind.model_fields}
 
 
-def parse(kind: type[C], prog: str, description: str, arguments: Sequence[str]) -> tuple[C, bool]:
-    """Return the settings that the command line asks for, and whether it is a dry run.
+def parse(
+    kind: type[C],
+    prog: str,
+    description: str,
+    arguments: Sequence[str],
+    prints: Mapping[str, str] | None = None,
+) -> tuple[C, list[str]]:
+    """Return the settings that the command line asks for, and which of its switches are on.
+
+    These are `dry_run` and what is in `prints`: further switches, with their help.
 
     Unknown options, --help and the like end the program the way argparse does.
 
@@ -68,12 +76,13 @@ def parse(kind: type[C], prog: str, description: str, arguments: Sequence[str]) 
     where = f"preset {layers.preset}"
     if layers.config:
         values, where = _merge(values, load_yaml(layers.config)), str(layers.config)
-    command = _command(kind, _start(kind, values, where))
+    switches = {"dry_run": "Say what would be done, and do nothing.", **(prints or {})}
+    command = _command(kind, _start(kind, values, where), switches)
     try:
         parsed = tyro.cli(command, args=list(arguments), prog=prog, description=description)
     except ValidationError as error:
         raise ConfigError(explain(error, kind, "Settings")) from None
-    return parsed.settings, parsed.dry_run
+    return parsed.settings, [name for name in switches if getattr(parsed, name)]
 
 
 def _start(kind: type[C], values: Mapping[str, Any], where: str) -> C:
@@ -84,15 +93,15 @@ def _start(kind: type[C], values: Mapping[str, Any], where: str) -> C:
     return known.model_copy(update=dict.fromkeys(open_ones, tyro.MISSING))
 
 
-def _command(kind: type[C], start: C) -> type[Any]:
-    """Make the command: the three options that every flow has, and the settings, unprefixed."""
+def _command(kind: type[C], start: C, switches: Mapping[str, str]) -> type[Any]:
+    """Make the command: the options that every flow has, and the settings, unprefixed."""
     presets = Literal[tuple(preset_names())]  # type: ignore[valid-type]
     return make_dataclass(
         "Command",
         [
             ("preset", Annotated[presets | None, _help("Settings to begin with.")], None),
             ("config", Annotated[Path | None, _help("YAML file; wins over the preset.")], None),
-            ("dry_run", Annotated[bool, _help("Say what would be done, and do nothing.")], False),
+            *((name, Annotated[bool, _help(text)], False) for name, text in switches.items()),
             # A default of a dataclass must not look mutable, hence the factory.
             (
                 "settings",
@@ -124,6 +133,7 @@ def run_command(
     prog: str,
     about: str | None,
     arguments: Sequence[str] | None = None,
+    prints: Mapping[str, tuple[str, Callable[[C], str]]] | None = None,
 ) -> int:
     """Be the `main` of a flow's module; returns the exit code.
 
@@ -134,15 +144,21 @@ def run_command(
         prog: how the command is called.
         about: what --help begins with.
         arguments: the command line; None: the program's own.
+        prints: further switches: help, and what is printed instead of doing anything.
     """
     out = Console()
     _quieten(out)
     try:
         arguments = sys.argv[1:] if arguments is None else arguments
-        settings, dry_run = parse(kind, prog, about or "", arguments)
+        prints = prints or {}
+        helps = {name: text for name, (text, _) in prints.items()}
+        settings, switches = parse(kind, prog, about or "", arguments, helps)
+        if asked := [prints[name][1](settings) for name in switches if name in prints]:
+            print("\n".join(asked))
+            return 0
         planned = plan(settings)
         out.out.print(planned, markup=False, highlight=False)
-        if dry_run:
+        if "dry_run" in switches:
             out.out.print("\nA dry run: nothing was done.")
             return 0
         out.out.print()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ccai_core.errors import ConfigError
+from ccai_core.training_config import TrainingConfig
 from infra.cluster import ClusterConfig, Role
 from infra.engines import engine
 
@@ -26,17 +27,20 @@ class _Ask:
     """At most; None: no time limit, so no bound."""
 
 
-def cost_lines(cluster: ClusterConfig, steps: tuple[Step, ...]) -> list[str]:
+def cost_lines(
+    cluster: ClusterConfig, steps: tuple[Step, ...], training: TrainingConfig | None = None
+) -> list[str]:
     """Return a line a step, and the sum; nothing for a machine that is the user's own.
 
     Raises:
-        ConfigError: the profile's engine cannot do what a step needs.
+        ConfigError: the profile's engine cannot do what a step needs, or a node has fewer GPUs than
+            `training` wants.
     """
     if "evaluation" in steps:
         _check_scoring(cluster)
     if cluster.kind == "local" and cluster.fleet is None:
         return []
-    asks = [_ask(cluster, step) for step in steps]
+    asks = [_ask(cluster, step, training or TrainingConfig()) for step in steps]
     lines = [f"{'jobs' if not n else '':<12}{ask.text}" for n, ask in enumerate(asks)]
     if cluster.kind == "slurm":
         lines.append(f"{'cost':<12}{_sum(cluster, asks)}")
@@ -52,7 +56,7 @@ def _check_scoring(cluster: ClusterConfig) -> None:
         )
 
 
-def _ask(cluster: ClusterConfig, step: Step) -> _Ask:
+def _ask(cluster: ClusterConfig, step: Step, training: TrainingConfig) -> _Ask:
     if cluster.fleet is not None and step in _FLEETS:
         fleet, minutes = cluster.fleet, cluster.for_role("fleet").minutes
         count, gpus = _FLEETS[step], fleet.instances * fleet.gpus
@@ -60,7 +64,16 @@ def _ask(cluster: ClusterConfig, step: Step) -> _Ask:
         what = f"{step}: {times} {fleet.instances} x {fleet.engine}, {fleet.gpus} GPUs each"
         return _Ask(f"{what}{_limit(minutes)}", _hours(count * gpus, minutes))
     role, gpus = cluster.for_role(_ROLES[step]), cluster.gpus_of_model(_ROLES[step])
-    return _Ask(f"{step}: 1 job, {gpus} GPUs{_limit(role.minutes)}", _hours(gpus, role.minutes))
+    nodes, ranks = (training.nodes, training.ranks) if step == "training" else (1, 1)
+    if gpus and role.gpus_per_node is not None and ranks > role.gpus_per_node:
+        raise ConfigError(
+            f"ranks {ranks}: a node of cluster {cluster.name!r} has {role.gpus_per_node} GPUs "
+            "(gpus_per_node). Take fewer ranks, and more nodes."
+        )
+    what = f"{step}: 1 job, {gpus * ranks} GPUs{f' on each of {nodes} nodes' if nodes > 1 else ''}"
+    if ranks > 1 and not gpus:
+        what += f", {ranks} processes{' each' if nodes > 1 else ''}"
+    return _Ask(f"{what}{_limit(role.minutes)}", _hours(nodes * ranks * gpus, role.minutes))
 
 
 def _limit(minutes: float | None) -> str:

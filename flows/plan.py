@@ -5,10 +5,13 @@ print(plan_poc(config))
 
 from __future__ import annotations
 
+import json
 import math
 
 from ccai_core.constitution import Constitution
+from ccai_core.deepspeed_settings import deepspeed_settings
 from ccai_core.dpo import estimate_steps
+from ccai_core.errors import ConfigError
 from ccai_core.evaluation.config import EvaluationConfig
 from ccai_core.generation import refuse_unusable
 from ccai_core.models import pick_device
@@ -38,7 +41,9 @@ def plan_poc(config: PoCConfig) -> str:
         f"{config.training.method}, {config.training.epochs} epochs, "
         f"learning rate {config.training.learning_rate:g}, beta {config.training.beta:g}",
         _evaluation(config.evaluation, sources),
-        *cost_lines(read_cluster(config), ("generation", "training", "evaluation")),
+        *cost_lines(
+            read_cluster(config), ("generation", "training", "evaluation"), config.training
+        ),
         f"report      {config.workspace / 'report.html'}",
     ]
     return "\n".join(lines)
@@ -58,9 +63,32 @@ def plan_training(config: TrainingFlowConfig) -> str:
         [
             _where(config),
             f"training    {count} pairs, about {steps} updates: {config.pairs}",
-            *cost_lines(read_cluster(config), ("training",)),
+            *cost_lines(read_cluster(config), ("training",), config.training),
         ]
     )
+
+
+def deepspeed_of(config: TrainingFlowConfig) -> str:
+    """Return DeepSpeed's configuration of a training as JSON.
+
+    Raises:
+        ConfigError: it would not use DeepSpeed.
+    """
+    cluster = read_cluster(config)
+    device: str = cluster.device
+    if device == "auto":
+        # Of a node only its profile can tell, of this machine only torch.
+        gpus = "cuda" if cluster.gpus_of_model("train") else "cpu"
+        device = pick_device() if cluster.kind == "local" else gpus
+    # What "auto" becomes on the GPUs that are made now.
+    auto = "bf16" if device == "cuda" else "fp32"
+    precision = config.training.precision
+    settings = deepspeed_settings(
+        config.training, device, auto if precision == "auto" else precision
+    )
+    if not settings:
+        raise ConfigError("zero is 0, so DeepSpeed has no part in this. Set --zero to 1, 2 or 3.")
+    return json.dumps(settings, indent=2)
 
 
 def plan_evaluation(config: EvaluationFlowConfig) -> str:

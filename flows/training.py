@@ -2,6 +2,7 @@
 
     python -m flows.training --pairs runs/poc/artifacts/pairs-* --model embedded
     python -m flows.training --pairs mine.jsonl --method lora --learning-rate 1e-5 --dry-run
+    python -m flows.training --pairs mine.jsonl --cluster my-cluster --ranks 4 --zero 2
 
 Killed or interrupted at any time, the same command goes on from the last good checkpoint.
 """
@@ -12,7 +13,7 @@ from prefect import flow
 
 from flows.cli import run_command
 from flows.config import TrainingFlowConfig
-from flows.plan import plan_training
+from flows.plan import deepspeed_of, plan_training
 from flows.reporting import training_summary
 from flows.results import Summary
 from flows.session import open_site
@@ -31,6 +32,8 @@ def training(config: TrainingFlowConfig) -> Summary:
         return training_summary(config, model, result)
 
 
+PRINTS = {"show_deepspeed": ("Print DeepSpeed's configuration, and do nothing.", deepspeed_of)}
+
 if __name__ == "__main__":
     sys.exit(
         run_command(
@@ -39,5 +42,6 @@ if __name__ == "__main__":
             plan_training,
             prog="python -m flows.training",
             about=__doc__,
+            prints=PRINTS,
         )
     )

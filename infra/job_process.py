@@ -34,6 +34,7 @@ from infra.job_files import (
     write_outcome,
 )
 from infra.job_leaving import Asked, settle
+from infra.job_ranks import meet
 from infra.job_record import read_record
 from infra.lease import watch
 from infra.processes import COOKIE, end_processes, job_processes
@@ -58,6 +59,8 @@ class Surroundings:
     lease_seconds: float
     unwind_seconds: float = UNWIND_S
     checkpointable: bool = False
+    address: str = "loopback"
+    """Where its processes listen for each other, in the words of the cluster profile."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ def run_with_lease(
         if not _take_over(copy):
             return
         threading.Thread(target=_follow, args=(copy, around, watching), daemon=True).start()
+        meet(copy.attempt, copy.start, around.address)
         value = function(*args)
         watching.set()
         copy.leave(Outcome("value", value))
@@ -132,15 +136,16 @@ def run_with_lease(
 def _this_copy(attempt: Path) -> Copy:
     """Find out which start and rank this is, and mark the processes that it will start."""
     job = submitit.JobEnvironment()
-    if job.cluster != "slurm":
-        return Copy(attempt, job.job_id, start=0, rank=0)
+    on_slurm = job.cluster == "slurm"
     copy = Copy(
         attempt,
         job.job_id,
-        start=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
+        start=int(os.environ.get("SLURM_RESTART_COUNT") or 0) if on_slurm else 0,
         rank=job.global_rank,
     )
-    # Two copies may meet on one machine: the older one must not end the children of the newer.
+    if not on_slurm and job.num_tasks == 1:
+        return copy
+    # Two copies may meet on one machine, and several ranks do: none ends the children of another.
     os.environ[COOKIE] = f"{attempt}@{copy.start}.{copy.rank}"
     return copy
 

@@ -88,6 +88,7 @@ class Order:
             lease_seconds=self.cluster.lease_seconds,
             unwind_seconds=record.unwind_seconds,
             checkpointable=self.resources.checkpointable,
+            address=self.cluster.address,
         )
         return Call(self.fn, args, around, record)
 

@@ -43,17 +43,17 @@ class _DetachedExecutor(LocalExecutor):  # type: ignore[misc]  # submitit is unt
     The job's environment is built here, for this job only: `os.environ` belongs to all threads.
     """
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], processes: int) -> None:
         # -P: a file of the working directory called like one of our modules must not replace it.
         super().__init__(folder, python=f"{shlex.quote(sys.executable)} -P")
-        self._environment = environment
+        self._environment, self._processes = environment, processes
 
     def _submit_command(self, command: str) -> Any:
         limit_s = max(2, int(self.parameters["timeout_min"] * 60))
         environment = self._environment | {
             "SUBMITIT_EXECUTOR": "local",
             "SUBMITIT_LOCAL_COMMAND": command,
-            "SUBMITIT_LOCAL_NTASKS": "1",
+            "SUBMITIT_LOCAL_NTASKS": str(self._processes),
             "SUBMITIT_LOCAL_JOB_NUM_NODES": "1",
             "SUBMITIT_LOCAL_NODEID": "0",
             "SUBMITIT_LOCAL_TIMEOUT_S": str(limit_s),
@@ -85,11 +85,10 @@ class LocalJobs:
     def check(self, record: JobRecord, cluster: ClusterConfig, folder: Path) -> None:
         """Refuse what one machine cannot give, and warn of what it may not bear."""
         asked = record.resources
-        if asked.nodes * asked.tasks_per_node > 1:
+        if asked.nodes > 1:
             raise ConfigError(
-                f"Job {record.key!r} asks for {asked.nodes} x {asked.tasks_per_node} tasks; on "
-                f"this machine (cluster {cluster.name!r}) a job is one process. Ask for one node "
-                "and one task, or choose a Slurm profile with --cluster."
+                f"Job {record.key!r} asks for {asked.nodes} nodes; cluster {cluster.name!r} is one "
+                "machine. Ask for one node, or choose a Slurm profile with --cluster."
             )
         total = psutil.virtual_memory().total / 1e9
         if asked.memory_gb is not None and asked.memory_gb > total:
@@ -141,7 +140,7 @@ class LocalJobs:
     def _start(self, call: Call, cluster: ClusterConfig, files: Path) -> str:
         devices = self._devices(call)
         environment = _environment(call, cluster, devices)
-        executor = _DetachedExecutor(files, environment)
+        executor = _DetachedExecutor(files, environment, call.record.resources.tasks_per_node)
         executor.update_parameters(timeout_min=call.record.minutes or _NO_LIMIT_MINUTES)
         with explain_pickling(call.function):
             job = executor.submit(run_with_lease, call.function, call.args, call.around)

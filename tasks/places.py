@@ -47,13 +47,18 @@ class Place:
         return f"fleet: {said}{f' ({why})' if why else ''}"
 
 
-def computing(site: Site, role: Role) -> Place:
-    """Return the place of a step that runs a model itself."""
+def computing(site: Site, role: Role, nodes: int = 1, ranks: int = 1) -> Place:
+    """Return the place of a step that runs a model itself, in `ranks` processes on each node."""
     return Place(
         cluster=site.cluster,
         role=role,
-        # All that these steps do is resumed: journals, checkpoints.
-        resources=Resources(gpus=site.cluster.gpus_of_model(role), checkpointable=True),
+        resources=Resources(
+            nodes=nodes,
+            tasks_per_node=ranks,
+            gpus=ranks * site.cluster.gpus_of_model(role),
+            # All that these steps do is resumed: journals, checkpoints.
+            checkpointable=True,
+        ),
         engines=LocalEngines(site.cluster.device),
     )
 

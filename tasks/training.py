@@ -13,7 +13,7 @@ from prefect import task
 
 from ccai_core.dpo import train
 from ccai_core.models import ModelRef
-from ccai_core.training_config import TrainingConfig, TrainingResult
+from ccai_core.training_config import LAYOUT, TrainingConfig, TrainingResult
 from ccai_core.training_data import file_hash
 from ccai_core.training_log import LogReader
 from ccai_core.types import fingerprint
@@ -43,7 +43,7 @@ def train_dpo(
         "model": model.identity,
         "pairs": file_hash(pairs),
         "device": device,
-        "config": config.model_dump(mode="json"),
+        "config": config.model_dump(mode="json", exclude=set(LAYOUT)),
     }
     artifact = Artifact(site.workspace.artifacts, "training", fingerprint(inputs))
     progress = Progress(site, "training", unit="steps")
@@ -58,7 +58,7 @@ def train_dpo(
                 inputs,
                 train,
                 (config, model, pairs, artifact.folder, device, site.workspace.reference),
-                place=computing(site, "train"),
+                place=computing(site, "train", config.nodes, config.ranks),
                 follow=follower.look,
                 facts=lambda made: made.model_dump(mode="json"),
                 parents=parents,

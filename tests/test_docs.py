@@ -57,6 +57,13 @@ def _settings(flow: str) -> type:
     return kinds[flow]
 
 
+def _parse(flow: str, arguments: list[str]) -> None:
+    prints = getattr(importlib.import_module(f"flows.{flow}"), "PRINTS", {})
+    helps = {name: text for name, (text, _) in prints.items()}
+    prog = f"python -m flows.{flow}"
+    parse(_settings(flow), prog, "", [*arguments, "--dry-run"], helps)
+
+
 def _reference():
     spec = importlib.util.spec_from_file_location(
         "generate_reference", ROOT / "docs" / "generate_reference.py"
@@ -81,16 +88,16 @@ def reader(tmp_path, monkeypatch):
 def test_every_command_in_a_block_parses(page, reader):
     for _, text in _blocks(page, "sh", "bash", "console"):
         for flow, arguments in _commands(text):
-            parse(_settings(flow), f"python -m flows.{flow}", "", [*arguments, "--dry-run"])
+            _parse(flow, arguments)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)
 def test_every_command_in_a_sentence_parses(page, reader):
     prose = _FENCE.sub("", page.read_text(encoding="utf-8"))
     for flow, arguments in _commands(prose):
-        kind = _settings(flow)
+        _settings(flow)
         if arguments and arguments != ["--help"]:
-            parse(kind, f"python -m flows.{flow}", "", [*arguments, "--dry-run"])
+            _parse(flow, arguments)
 
 
 def test_an_option_that_does_not_exist_would_be_noticed(reader, capsys):
@@ -108,7 +115,7 @@ def test_the_examples_in_a_flows_own_help_parse(flow, reader):
     commands = _commands(about)
     assert commands
     for named, arguments in commands:
-        parse(_settings(named), f"python -m flows.{named}", "", [*arguments, "--dry-run"])
+        _parse(named, arguments)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -107,3 +108,37 @@ def note_gpus_and_wait(notes: Path, gate: Path) -> None:
     notes.write_text(os.environ["CUDA_VISIBLE_DEVICES"])
     while not gate.exists():
         time.sleep(0.05)
+
+
+def sum_of_ranks() -> list[int]:
+    """Meet the other processes of the job, and add up what each brings."""
+    import torch
+
+    torch.distributed.init_process_group("gloo")
+    mine = torch.tensor(int(os.environ["RANK"]))
+    torch.distributed.all_reduce(mine)
+    world, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+    torch.distributed.destroy_process_group()
+    return [world, rank, int(mine)]
+
+
+def last_rank_dies(pids: Path) -> None:
+    """Let one process be killed while the other waits for it."""
+    import torch
+
+    with pids.open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    torch.distributed.init_process_group("gloo")
+    if os.environ["RANK"] != "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    torch.distributed.barrier()
+
+
+def last_rank_refuses() -> None:
+    """Let one process raise what is the user's to mend while the other waits for it."""
+    import torch
+
+    torch.distributed.init_process_group("gloo")
+    if os.environ["RANK"] != "0":
+        raise ConfigError("rank 1 will not")
+    torch.distributed.barrier()

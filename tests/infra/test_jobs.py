@@ -185,9 +185,29 @@ def test_a_dry_run_shows_the_command_and_starts_nothing(jobs: Path) -> None:
     assert not jobs.exists()
 
 
-def test_a_job_of_several_processes_needs_a_cluster(start: Start) -> None:
-    with pytest.raises(ConfigError, match="one process"):
+def test_a_job_of_several_machines_needs_a_cluster(start: Start) -> None:
+    with pytest.raises(ConfigError, match="one machine"):
         start(functions.add, 1, 2, resources=Resources(nodes=2))
+
+
+def test_processes_of_a_job_find_each_other(start: Start) -> None:
+    job = start(functions.sum_of_ranks, resources=Resources(tasks_per_node=3))
+    assert job.result(poll=0.1) == [3, 0, 0 + 1 + 2]
+
+
+def test_one_process_that_dies_ends_its_job(start: Start, tmp_path: Path) -> None:
+    job = start(functions.last_rank_dies, tmp_path / "pids", resources=Resources(tasks_per_node=2))
+    with pytest.raises(JobError):
+        job.result(poll=0.1)
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert len(pids) == 2
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_an_error_of_one_process_ends_all(start: Start) -> None:
+    job = start(functions.last_rank_refuses, resources=Resources(tasks_per_node=2))
+    with pytest.raises(ConfigError, match="rank 1 will not"):
+        job.result(poll=0.1)
 
 
 # --- errors
