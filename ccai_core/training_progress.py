@@ -109,6 +109,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Seal the checkpoint that was just written; only then may older ones go."""
+        if not state.is_world_process_zero:
+            return
         root = Path(args.output_dir)
         checkpoints.seal(root / f"checkpoint-{state.global_step}")
         best = evaluated(state.log_history).best if self._keep_best else None
