@@ -124,6 +124,7 @@ class Run:
             {"kill": self._kill, "preempt": self._preempt, "limit": self._limit}[kind]()
             if not self._wait(functools.partial(self._has_begun, begun)):
                 return
+            self._set_limit(30)
             _, went_on = self._last_start()
             self.struck.append(f"{kind} at {at}, on from {went_on}")
             self.blows.pop(0)
@@ -152,9 +153,12 @@ class Run:
         )  # fmt: skip
 
     def _limit(self) -> None:
-        [job] = self.lab.jobs()
         # Of a running job only an administrator may change it; here we are that.
-        self.lab.run("scontrol", "update", f"jobid={job}", "TimeLimit=1")
+        self._set_limit(1)
+
+    def _set_limit(self, minutes: int) -> None:
+        for job in self.lab.jobs():
+            self.lab.run("scontrol", "update", f"jobid={job}", f"TimeLimit={minutes}")
 
     def _running(self) -> bool:
         return bool(self.lab.run("squeue", "-h", "-t", "running", "-p", "low", "-o", "%i").split())
@@ -213,7 +217,7 @@ def main() -> int:
 
 
 def _compare(lab: SlurmLab, root: Path, zero: int, blows: list[str], steps: int, seed: int) -> int:
-    model, pairs = _made(root)
+    model, pairs = made(root)
     count = len(read_pairs(pairs))
     config = TrainingConfig(
         epochs=max(1, steps * 4 // count), batch_size=1, gradient_accumulation=4,
@@ -221,20 +225,20 @@ def _compare(lab: SlurmLab, root: Path, zero: int, blows: list[str], steps: int,
     )  # fmt: skip
     peace = Run(f"peace{zero}", lab, root, config, model, pairs, [], random.Random(seed))
     blown = Run(f"blown{zero}", lab, root, config, model, pairs, list(blows), random.Random(seed))
-    expected, made = peace.go(), blown.go()
-    difference = _difference(expected.model_path, made.model_path)
+    expected, struck = peace.go(), blown.go()
+    most = difference(expected.model_path, struck.model_path)
     unstruck = f"; not struck: {', '.join(blown.blows)}" if blown.blows else ""
     print(
-        f"ZeRO-{zero:<5}{made.steps:>8}{len(blown.struck):>7}{difference:>20.1e}  "
+        f"ZeRO-{zero:<5}{struck.steps:>8}{len(blown.struck):>7}{most:>20.1e}  "
         f"{len(blown.lost)} ({', '.join(blown.struck)}){unstruck}",
         flush=True,
     )
     for line in blown.lost:
         print(f"    {line}")
-    return int(difference > 1e-6) + len(blown.lost)
+    return int(most > 1e-6) + len(blown.lost)
 
 
-def _made(root: Path) -> tuple[ModelRef, Path]:
+def made(root: Path) -> tuple[ModelRef, Path]:
     """Return a tiny model and 40 pairs, made once."""
     pairs, folder = root / "pairs.jsonl", root / "tiny"
     if not pairs.exists():
@@ -255,7 +259,8 @@ def _made(root: Path) -> tuple[ModelRef, Path]:
     return resolve_model(str(folder)), pairs
 
 
-def _difference(one: Path, other: Path) -> float:
+def difference(one: Path, other: Path) -> float:
+    """Return the largest difference between two models' weights."""
     from safetensors.torch import load_file
 
     first, second = (load_file(path / "model.safetensors") for path in (one, other))
