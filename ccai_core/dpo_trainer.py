@@ -69,7 +69,7 @@ def build(
     if reason := why_not(model):
         callback.tell(f"Pairs are padded to the longest of their batch: {reason}.")
     else:
-        add_pair_head(model)
+        add_pair_head(model, packed=settings.device.type == "cuda")
         collator = PairCollator(pad_token_id=tokenizer.pad_token_id, max_length=None)
     trainer = Trainer(
         reference=reference,

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from ccai_core.pair_rows import PairCollator, ReadsRows, add_pair_head, row_of, why_not
+from ccai_core.pair_rows import PairCollator, ReadsRows, add_pair_head, packs, row_of, why_not
 from ccai_core.pair_trainer import _simpo
 from tests.tiny_model import save_tiny_model
 
@@ -84,15 +84,18 @@ def gradient_difference(padded: DPOTrainer, rows: DPOTrainer) -> float:
     return max(float((a.grad - b.grad).norm() / a.grad.norm().clamp(min=1e-9)) for a, b in pairs)
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    ("attention", "packed", "batches"),
+    [("sdpa", False, 200), ("sdpa", True, 60), ("eager", False, 20), ("eager", True, 20)],
+)
 def test_loss_and_gradients_of_two_hundred_batches_are_those_of_trl(
-    make: Callable[..., DPOTrainer], attention: str
+    make: Callable[..., DPOTrainer], attention: str, packed: bool, batches: int
 ) -> None:
     # A beta at which a difference of log-probabilities is not lost in a loss of nearly zero.
     padded, rows = (make(attention, beta=0.01) for _ in range(2))
-    add_pair_head(rows.model)
+    add_pair_head(rows.model, packed)
     rng = random.Random(attention)
-    for _ in range(200 if attention == "sdpa" else 20):
+    for _ in range(batches):
         theirs, ours = losses(padded, rows, examples(rng))
         assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
         assert gradient_difference(padded, rows) < 1e-4
@@ -122,6 +125,20 @@ def test_an_answer_does_not_see_the_other_one(make: Callable[..., DPOTrainer]) -
         (other,) = trainer.model(rows=[row_of(prompt, chosen, [200, 201, 202])])
     assert torch.allclose(one[:4], other[:4], atol=1e-6)
     assert not torch.allclose(one[4:6], other[4:6], atol=1e-3)
+
+
+def test_pairs_of_one_row_do_not_see_each_other(make: Callable[..., DPOTrainer]) -> None:
+    trainer = make()
+    add_pair_head(trainer.model, packed=True)
+    mine, other = row_of([5, 6], [8, 9], [10]), row_of([7, 7], [12], [13, 14])
+    with torch.no_grad():
+        alone, between = trainer.model(rows=[mine])[0], trainer.model(rows=[other, mine, other])[1]
+    assert torch.allclose(alone, between, atol=1e-6)
+
+
+def test_rows_are_packed_in_order_up_to_a_number_of_tokens() -> None:
+    rows = [row_of([1, 2], [3] * answer, [4]) for answer in (3, 4, 20, 2)]
+    assert [[len(r["targets"]) for r in each] for each in packs(rows, 20)] == [[4, 5], [21], [3]]
 
 
 def test_a_row_holds_the_prompt_once_and_no_padding() -> None:
