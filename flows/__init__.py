@@ -9,3 +9,5 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "ccai_core,infra,tasks")
 # A wrong value is explained here; a link to pydantic's pages helps nobody.
 os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
+# Its temporary server takes seconds to start, and on a busy login node longer than its 20.
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
