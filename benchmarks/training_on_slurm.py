@@ -124,7 +124,6 @@ class Run:
             {"kill": self._kill, "preempt": self._preempt, "limit": self._limit}[kind]()
             if not self._wait(functools.partial(self._has_begun, begun)):
                 return
-            self._set_limit(30)
             _, went_on = self._last_start()
             self.struck.append(f"{kind} at {at}, on from {went_on}")
             self.blows.pop(0)
@@ -155,6 +154,9 @@ class Run:
     def _limit(self) -> None:
         # Of a running job only an administrator may change it; here we are that.
         self._set_limit(1)
+        self._wait(lambda: not self._running(), seconds=150)
+        # The start that follows would have no more than this minute either.
+        self._set_limit(30)
 
     def _set_limit(self, minutes: int) -> None:
         for job in self.lab.jobs():
