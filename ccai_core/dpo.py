@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -31,6 +31,7 @@ from ccai_core.training_config import (
     estimate_steps,
 )
 from ccai_core.training_data import file_hash, fit, hold_out, read_pairs
+from ccai_core.training_fit import until_it_fits
 from ccai_core.training_log import TrainingLog
 from ccai_core.training_output import RunFolder, is_disk_full, tell
 from ccai_core.types import PreferencePair
@@ -105,10 +106,14 @@ def train(
             say(f"Already trained: {done.model_path}")
             return done
         run = _prepare(config, model, pairs, folder, where, precision, inputs, ranks, say)
+        if run.config.zero and not config.zero:
+            # The plan offloads what was not to be offloaded: DeepSpeed does that.
+            held.enter_context(joined(where, deepspeed=True))
         # Less memory may have made LoRA of full training, which cannot go on from its checkpoints.
         ranks.by_first(lambda: folder.claim({**inputs, "planned_method": run.plan.method}))
         with _within_limits(run):
-            result = _train_to_fit(run, began, reference or folder.root / "reference")
+            kept = reference or folder.root / "reference"
+            result = until_it_fits(run, lambda fitting: _train(fitting, began, kept))
         # In a long-lived process the next thing to be loaded wants this memory.
         memory.give_back(where)
     say(f"Trained model: {result.model_path} ({result.model.identity})")
@@ -197,8 +202,11 @@ def _prepare(
         f"with more than {limit} tokens; {device}, {precision}{together}."
     )
     say(f"Memory: {plan.reason}")
+    # How it is divided may be the plan's doing, and checkpoints depend on it.
+    planned = memory.as_planned(config, plan)
+    folder = RunFolder(folder.root, _layout(planned))
     return PreparedRun(
-        config, model, folder, device, precision, inputs, shape, plan, tokenizer, training,
+        planned, model, folder, device, precision, inputs, shape, plan, tokenizer, training,
         validation, fitting.cut, limit, fitting.longest, ranks, say,
     )  # fmt: skip
 
@@ -231,43 +239,6 @@ def _within_limits(run: PreparedRun) -> Iterator[None]:
         raise
 
 
-def _train_to_fit(run: PreparedRun, began: float, kept: Path) -> TrainingResult:
-    """Train; when memory runs out, go on with fewer pairs at once and as many in an update."""
-    while True:
-        try:
-            return _train(run, began, kept)
-        except RuntimeError as error:
-            fewer = smaller_batches(run.config)
-            # Of several processes the others would wait for ever for the one that begins again.
-            alone = run.ranks.world == 1
-            if fewer is None or not alone or not memory.is_out_of_memory(error):
-                raise
-        # Only here, the error being gone, are the tensors that its frames held.
-        memory.give_back(run.device)
-        run.tell(
-            f"Warning: memory ran out with {run.config.batch_size} pairs at once; going on with "
-            f"{fewer.batch_size}, and {fewer.gradient_accumulation} batches an update."
-        )
-        run = replace(run, config=fewer)
-
-
-def smaller_batches(config: TrainingConfig) -> TrainingConfig | None:
-    """Return settings that compute half as many pairs at once, an update being the same pairs.
-
-    None if there is only one already. An odd number is divided by its smallest divisor.
-    """
-    size = config.batch_size
-    if size == 1:
-        return None
-    parts = next(n for n in range(2, size + 1) if size % n == 0)
-    return config.model_copy(
-        update={
-            "batch_size": size // parts,
-            "gradient_accumulation": config.gradient_accumulation * parts,
-        }
-    )
-
-
 def _train(run: PreparedRun, began: float, kept: Path) -> TrainingResult:
     """Train to the end from the newest good checkpoint, or from the start."""
     from ccai_core import dpo_trainer
@@ -289,17 +260,21 @@ def _train(run: PreparedRun, began: float, kept: Path) -> TrainingResult:
         log,
         run.config.keep_checkpoints, run.tell,
         patience=run.config.patience, keep_best=run.config.select == "best",
+        measure=run.config.measure, has_reference=run.config.loss != "simpo",
         resumed_from=resumed_from, model=run.model.identity, method=run.plan.method,
         device=run.device, precision=run.precision,
         pairs_train=len(run.train), pairs_validation=len(run.validation), pairs_cut=run.cut,
     )  # fmt: skip
     with quiet():
-        weights, _ = load_model(run.model, cast(Device, run.device), "fp32")
+        # DeepSpeed takes its share to the device itself.
+        device = "cpu" if run.config.zero else run.device
+        weights, _ = load_model(run.model, cast(Device, device), "fp32")
         trainer = dpo_trainer.build(
             run.config, run.plan, weights, run.tokenizer, run.train, run.validation,
             settings, progress, ReferenceCache(kept, _reference_identity(run)),
         )  # fmt: skip
-        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+        with progress.leaving:
+            trainer.train(resume_from_checkpoint=str(newest) if newest else None)
         step = choose(run, trainer)
         whole = whole_model(run, trainer)
         return run.ranks.by_first(lambda: finish(run, trainer, whole, step, resumed_from, began))

@@ -141,11 +141,11 @@ def add_pair_head(model: Any, packed: bool = False) -> None:
             return original(*args, **kwargs)
         if not packed:
             return [_log_probs(self, row) for row in rows]
-        return [
-            own
-            for several in packs(rows)
-            for own in _log_probs(self, pack(several)).split([len(r["targets"]) for r in several])
-        ]
+        found: list[torch.Tensor] = []
+        for several in packs(rows):
+            lengths = [len(row["targets"]) for row in several]
+            found += torch.split(_log_probs(self, pack(several)), lengths)
+        return found
 
     model.forward = types.MethodType(forward, model)
 

@@ -12,17 +12,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
-import torch
 from trl import DPOTrainer
 from trl.models.utils import prepare_deepspeed
 
-from ccai_core import checkpoints
-from ccai_core.errors import ModelError
+from ccai_core.guarded_trainer import GuardedTrainer
 from ccai_core.pair_rows import ReadsRows
 from ccai_core.ranks import this_rank
 from ccai_core.reference import Both, ReferenceCache, pair_key
@@ -36,8 +33,8 @@ _TELL_S = 10.0
 _ROUNDING = 1e-3
 
 
-class Trainer(DPOTrainer):  # type: ignore[misc]
-    """DPOTrainer without padding, that keeps the reference, stops at NaN, and calls nobody."""
+class Trainer(GuardedTrainer, DPOTrainer):  # type: ignore[misc]
+    """DPOTrainer without padding, that keeps the reference's log-probabilities."""
 
     def __init__(
         self,
@@ -123,49 +120,6 @@ class Trainer(DPOTrainer):  # type: ignore[misc]
             # all sets.
             self._engine = prepare_deepspeed(self.model, self.accelerator)
         return self._engine or self.model
-
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Compute one batch's loss and gradients.
-
-        Raises:
-            ModelError: the loss is inf or nan; no weight has been updated with it.
-        """
-        loss: torch.Tensor = super().training_step(*args, **kwargs)
-        if not torch.isfinite(loss):
-            raise ModelError(self._diverged(f"the loss became {loss.item()}"))
-        return loss
-
-    def _diverged(self, what: str) -> str:
-        settings = self.args
-        half = settings.bf16 or settings.fp16
-        good = [c.name for c in checkpoints.sealed(Path(settings.output_dir))]
-        return (
-            f"Training stopped after step {self.state.global_step}: {what}. Lower learning_rate "
-            f"(now {settings.learning_rate:g}){' or set precision to fp32' if half else ''}. "
-            f"Last good checkpoint: {good[0] if good else 'none yet'}."
-        )
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        # A finite loss may still have had gradients that were not.
-        for name, weight in self.model.named_parameters():
-            # Of a weight that ZeRO-3 has divided, each process sees its own part.
-            part = getattr(weight, "ds_tensor", weight)
-            if weight.requires_grad and not torch.isfinite(part).all():
-                raise ModelError(self._diverged(f"weights of {name} are inf or nan"))
-        super()._save_checkpoint(model, trial)
-        # Complete only once every process has written its part; then the first seals it.
-        self._ranks.gather(None)
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the weights of a checkpoint; DeepSpeed's own files, written later, hold them."""
-        if not self.is_deepspeed_enabled:
-            super().save_model(output_dir, _internal_call)
-
-    def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Write no model card: TRL would put one beside the checkpoints at every save."""
-
-    def _send_telemetry(self) -> None:
-        """Send nothing: TRL reports every trainer to the hub unless that is switched off."""
 
 
 def _with_reference(dataset: datasets.Dataset, both: list[Both]) -> datasets.Dataset:

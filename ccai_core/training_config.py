@@ -20,9 +20,11 @@ from ccai_core.memory import MemoryPlan, Method
 from ccai_core.models import ModelRef, Precision
 
 Loss = Literal["sigmoid", "hinge", "ipo", "robust", "sigmoid_norm", "apo_zero", "apo_down", "simpo"]
+Measure = Literal["loss", "margin"]
+Reporter = Literal["clearml", "comet_ml", "swanlab", "tensorboard", "trackio", "wandb"]
 
-# Who computes a run, not what it computes.
-LAYOUT = frozenset({"nodes", "ranks", "zero", "offload"})
+# Who computes a run and who is told of it, not what it computes.
+LAYOUT = frozenset({"nodes", "ranks", "zero", "offload", "report_to"})
 
 
 class TrainingConfig(Config):
@@ -86,6 +88,9 @@ class TrainingConfig(Config):
     patience: int | None = Field(
         None, ge=1, description="Measurements without a better one after which training ends."
     )
+    measure: Measure = Field(
+        "loss", description="What select and patience call better: less loss, or more margin."
+    )
     lora_rank: int = Field(16, ge=1, le=1024, description="Width of a LoRA adapter.")
     lora_alpha: int = Field(32, ge=1, le=4096, description="LoRA scale; adapters count alpha/rank.")
     lora_dropout: float = Field(0.05, ge=0, lt=1, description="Dropout in front of LoRA adapters.")
@@ -114,6 +119,9 @@ class TrainingConfig(Config):
         description="Format of saved weights; 'base', as the base model's, may undo training.",
     )
     log_steps: int = Field(1, ge=1, description="Weight updates between two lines of the log.")
+    report_to: tuple[Reporter, ...] = Field(
+        (), description="Services that also follow the run, as TRL does it; MLflow always does."
+    )
 
     @property
     def world(self) -> int:
@@ -161,11 +169,11 @@ class Validation(Config):
     n: int = Field(ge=1, description="Held-out pairs.")
 
 
-class TrainingResult(Config):
-    """What a finished training run made, and how. Stored as training.json."""
+class TrainedModel(Config):
+    """What a finished training made of a model, and how."""
 
     model_path: Path = Field(description="Folder of the trained model.")
-    model: ModelRef = Field(description="The trained model: <base>-ccai @ content hash.")
+    model: ModelRef = Field(description="The trained model: <base>-<how> @ content hash.")
     base_model: str = Field(description="Identity of the model before training.")
     inputs: str = Field(description="Fingerprint of what determines the result.")
     pairs_train: int = Field(ge=1, description="Pairs trained on.")
@@ -177,11 +185,6 @@ class TrainingResult(Config):
     epochs: int = Field(ge=1, description="Passes over the training pairs.")
     seconds: float = Field(ge=0, description="Wall time of the process that finished the run.")
     train_loss: float = Field(description="Training loss in the last line of the log.")
-    validation_before: Validation | None = Field(description="Held-out pairs before step 1.")
-    validation_after: Validation | None = Field(description="Held-out pairs, the saved weights.")
-    model_step: int = Field(description="Weight updates that the saved weights have had.")
-    stopped_early: bool = Field(description="Whether patience ended it before its last epoch did.")
-    verdict: str = Field(description="How it went on held-out pairs, in words.")
     device: str = Field(description="cuda, mps or cpu.")
     precision: Precision = Field(description="Arithmetic of the steps.")
     batch_size: int = Field(ge=1, description="Pairs computed together: fewer if memory ran out.")
@@ -191,6 +194,16 @@ class TrainingResult(Config):
     resumed_from: int | None = Field(description="Step of the checkpoint it went on from, if any.")
     peak_memory_mb: int = Field(description="Peak of the process, or of the allocator on CUDA.")
     seed: int = Field(description="Seed of data order, adapters and dropout.")
+
+
+class TrainingResult(TrainedModel):
+    """What a finished DPO run made. Stored as training.json."""
+
+    validation_before: Validation | None = Field(description="Held-out pairs before step 1.")
+    validation_after: Validation | None = Field(description="Held-out pairs, the saved weights.")
+    model_step: int = Field(description="Weight updates that the saved weights have had.")
+    stopped_early: bool = Field(description="Whether patience ended it before its last epoch did.")
+    verdict: str = Field(description="How it went on held-out pairs, in words.")
 
 
 def batches_of_a_rank(config: TrainingConfig) -> int:

@@ -1,4 +1,4 @@
-"""The training curve as an SVG: loss, margin and accuracy, on training and held-out pairs.
+"""The training curve as an SVG: loss, margin, accuracy, rewards, KL to the reference, speed.
 
 Training and validation differ in colour (a colour-blind-safe pair), line and marker, text stays
 text, and the picture carries a title and a description for screen readers.
@@ -23,6 +23,17 @@ _PANELS = (
     ("margin", "Reward margin, chosen − rejected"),
     ("accuracy", "Share of pairs with chosen preferred"),
 )
+# There only if the log has them: simpo has no reference, and a log may be an older one's.
+_MORE_PANELS = (
+    ("reward", "Rewards of chosen and rejected answers"),
+    ("kl_token", "KL to the reference on these answers (nats a token)"),
+    ("tokens_per_second", "Tokens read a second"),
+)
+# Panels with more than one line: their metrics, and what each is called in the legend.
+_LINES = {"reward": (("reward_chosen", " chosen"), ("reward_rejected", " rejected"))}
+_SECOND: dict[str, Any] = {"linestyle": ":", "marker": ""}
+# More panels than these stand side by side.
+_UNDER_EACH_OTHER = 3
 _TITLE = "DPO training curve"
 _TRAINING, _VALIDATION = "#0072b2", "#d55e00"
 # What a page's own colours and names take the place of. The style rule and the metadata would
@@ -38,13 +49,21 @@ _PAGE = (
     (_VALIDATION, f"var(--validation, {_VALIDATION})"),
 )
 _Panels = Sequence[tuple[str, str]]
+
+METRICS = tuple(
+    metric for name, _ in (*_PANELS, *_MORE_PANELS) for metric, _ in _LINES.get(name, ((name, ""),))
+)
+"""What is drawn, by its names in the log."""
+
 _Entries = Sequence[dict[str, Any]]
 
 
 def draw(entries: _Entries, target: Path) -> None:
     """Draw the log's entries into `target`, replacing it whole."""
-    picture = _picture(entries, _PANELS, (7, 8), _TITLE)
-    write_whole(target, _accessible(picture, "curve", _TITLE, describe(entries)))
+    panels = _panels(entries)
+    size = (7, 8) if len(panels) <= _UNDER_EACH_OTHER else (11, 8.5)
+    picture = _picture(entries, panels, size, _TITLE)
+    write_whole(target, _accessible(picture, "curve", _TITLE, describe(entries, panels)))
 
 
 def inline(entries: _Entries) -> tuple[str, ...]:
@@ -52,7 +71,19 @@ def inline(entries: _Entries) -> tuple[str, ...]:
 
     Lines and words take the page's text colour, so that the curve follows a dark page.
     """
-    return tuple(_inline(entries, (metric, label)) for metric, label in _PANELS)
+    return tuple(_inline(entries, panel) for panel in _panels(entries))
+
+
+def _panels(entries: _Entries) -> _Panels:
+    """Return the panels that there is something to draw in, and the first ones in any case."""
+    there = {name for entry in entries for name, value in entry.items() if value is not None}
+    more = [panel for panel in _MORE_PANELS if there & {metric for metric, _ in _lines(panel[0])}]
+    return (*_PANELS, *more)
+
+
+def _lines(name: str) -> tuple[tuple[str, str], ...]:
+    """Return the metrics of a panel, and what each adds to its name in the legend."""
+    return _LINES.get(name, ((name, ""),))
 
 
 def _inline(entries: _Entries, panel: tuple[str, str]) -> str:
@@ -74,7 +105,9 @@ def describe(entries: _Entries, panels: _Panels = _PANELS) -> str:
         first, last = mine[0], mine[-1]
         changes = ", ".join(
             f"{metric} {_shown(first.get(metric))} to {_shown(last.get(metric))}"
-            for metric, _ in panels
+            for name, _ in panels
+            for metric, _ in _lines(name)
+            if event == "step" or metric != "tokens_per_second"
         )
         parts.append(f"{name}, steps {first['step']} to {last['step']}: {changes}.")
     return " ".join(parts) or "No steps were logged."
@@ -83,7 +116,7 @@ def describe(entries: _Entries, panels: _Panels = _PANELS) -> str:
 def _picture(
     entries: _Entries, panels: _Panels, size: tuple[float, float], title: str | None = None
 ) -> str:
-    """Return a whole SVG file with one panel under the other."""
+    """Return a whole SVG file with one panel under the other, or two side by side."""
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -94,10 +127,18 @@ def _picture(
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
-        grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
-        for axes, (metric, label) in zip(grid[:, 0], panels, strict=True):
+        columns = 1 if len(panels) <= _UNDER_EACH_OTHER else 2
+        rows = -(-len(panels) // columns)
+        grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
+        # Down the first column, then the second: what belongs together stands together.
+        places = list(grid.T.flat)
+        for axes, (metric, label) in zip(places, panels, strict=False):
             _panel(axes, entries, metric, label)
-        axes.set_xlabel("Step (weight updates)")
+        for unused in places[len(panels) :]:
+            unused.remove()
+        for bottom in [*places[rows - 1 : len(panels) : rows], places[len(panels) - 1]]:
+            bottom.set_xlabel("Step (weight updates)")
+            bottom.tick_params(labelbottom=True)
         if title:
             figure.suptitle(title)
         buffer = io.StringIO()
@@ -111,14 +152,16 @@ def _panel(axes: Any, entries: _Entries, metric: str, label: str) -> None:
         ("eval", "validation", {"color": _VALIDATION, "linestyle": "--", "marker": "o"}),
     )
     for event, name, style in styles:
-        points = [
-            (entry["step"], entry[metric])
-            for entry in entries
-            if entry["event"] == event and entry.get(metric) is not None
-        ]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=name, **style)
-            axes.legend(frameon=False)
+        for number, (line, which) in enumerate(_lines(metric)):
+            points = [
+                (entry["step"], entry[line])
+                for entry in entries
+                if entry["event"] == event and entry.get(line) is not None
+            ]
+            if points:
+                look = {**style, **(_SECOND if number else {})}
+                axes.plot(*zip(*points, strict=True), label=f"{name}{which}", **look)
+                axes.legend(frameon=False)
     axes.set_title(label, loc="left", fontsize="medium")
     axes.grid(visible=True, alpha=0.3)
 

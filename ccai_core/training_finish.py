@@ -58,7 +58,7 @@ def finish(
 
 def _take_best(run: PreparedRun, trainer: Trainer) -> int:
     """Put the weights that were measured best into the trainer; return their step."""
-    best = evaluated(trainer.state.log_history).best
+    best = evaluated(trainer.state.log_history, run.config.measure).best
     if best is None or best.step == trainer.state.global_step:
         return int(trainer.state.global_step)
     trainer.state.best_model_checkpoint = str(run.folder.checkpoints / f"checkpoint-{best.step}")

@@ -1,8 +1,8 @@
 """The log of a training run: append-only JSON lines that a driver can follow.
 
 A line is {"event", "step", "total_steps", "epoch", "time", ...metrics}; events are reference,
-start, step, eval and end. A resumed run first removes the lines after the step it goes on from, so
-that a curve drawn from the log has no duplicates.
+start, step, eval, warning and end. A resumed run first removes the lines after the step it goes on
+from, so that a curve drawn from the log has no duplicates.
 
     reader = LogReader(out / "training_log.jsonl")
     while job.running():
@@ -22,7 +22,7 @@ from typing import IO, Any, Literal
 
 from ccai_core.errors import DataError
 
-Event = Literal["reference", "start", "step", "eval", "end"]
+Event = Literal["reference", "start", "step", "eval", "warning", "end"]
 
 
 class TrainingLog:
@@ -54,6 +54,10 @@ class TrainingLog:
             if event != "step":
                 file.flush()
                 os.fsync(file.fileno())
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return what is in the log by now."""
+        return read_log(self._path)
 
 
 def _number(value: Any) -> Any:

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
@@ -28,8 +28,10 @@ from pydantic import ValidationError
 from ccai_core.errors import ArtifactError, ModelError
 from ccai_core.files import write_whole
 from ccai_core.models import ModelRef, resolve_model
-from ccai_core.training_config import TrainingResult
+from ccai_core.training_config import TrainedModel, TrainingResult
 from ccai_core.types import fingerprint
+
+R = TypeVar("R", bound=TrainedModel)
 
 _SCRATCH = ".model-"
 # torch.save does not say what kept it from writing, only where in its source it noticed.
@@ -97,8 +99,14 @@ class RunFolder:
         self, inputs: Mapping[str, Any], tell: Callable[[str], None]
     ) -> TrainingResult | None:
         """Return the result of these very inputs, if its model is there as it was written."""
+        return self.finished_as(TrainingResult, inputs, tell)
+
+    def finished_as(
+        self, kind: type[R], inputs: Mapping[str, Any], tell: Callable[[str], None]
+    ) -> R | None:
+        """Return the result of another kind of training; see `finished`."""
         try:
-            result = TrainingResult.model_validate_json(self.result.read_text(encoding="utf-8"))
+            result = kind.model_validate_json(self.result.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (ValidationError, UnicodeDecodeError):
@@ -135,7 +143,7 @@ class RunFolder:
         scratch.rename(self.model)
         return resolve_model(str(self.model)).model_copy(update={"name": name})
 
-    def finish(self, result: TrainingResult) -> None:
+    def finish(self, result: TrainedModel) -> None:
         """Write training.json: from here on the run counts as done."""
         write_whole(self.result, result.model_dump_json(indent=2) + "\n")
 

@@ -1,7 +1,8 @@
 """What a training run says while it runs: its log, one printed line an entry, sealed checkpoints.
 
-with quiet():
-    build(..., callback=Progress(log, keep=2, tell=print)).train()
+progress = Progress(log, keep=2, tell=print)
+with quiet(), progress.leaving:
+    build(..., callback=progress).train()
 """
 
 from __future__ import annotations
@@ -20,29 +21,22 @@ from transformers import TrainerCallback
 from transformers.utils import logging as hf_logging
 
 from ccai_core import checkpoints
-from ccai_core.training_config import Validation
-from ccai_core.training_log import TrainingLog
-from ccai_core.training_watch import Watch
-
-# TRL's names on the left, ours (log, curve, MLflow) on the right.
-_METRICS = {
-    "loss": "loss",
-    "rewards/margins": "margin",
-    "rewards/accuracies": "accuracy",
-    "rewards/chosen": "reward_chosen",
-    "rewards/rejected": "reward_rejected",
-    "logps/chosen": "logp_chosen",
-    "logps/rejected": "logp_rejected",
-    "learning_rate": "learning_rate",
-    "grad_norm": "grad_norm",
-}
+from ccai_core.training_config import Measure, Validation
+from ccai_core.training_leaving import Leaving
+from ccai_core.training_log import Event, TrainingLog
+from ccai_core.training_metrics import Speed, mean_lengths, measured
+from ccai_core.training_watch import Watch, concerns
 
 # Beyond rounding: before the first step the policy is the reference, so its rewards are zero.
 _ZERO_MARGIN = 1e-3
+_MEASURED = {"loss": "eval_loss", "margin": "eval_rewards/margins"}
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
-    """Writes the log and one printed line for each entry; seals and prunes checkpoints."""
+    """Writes the log and one printed line for each entry; seals and prunes checkpoints.
+
+    Ends the training, its last whole update saved, once `leaving` was asked to.
+    """
 
     def __init__(
         self,
@@ -51,12 +45,30 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         tell: Callable[[str], None],
         patience: int | None = None,
         keep_best: bool = False,
+        measure: Measure = "loss",
+        has_reference: bool = True,
         **about: Any,
     ) -> None:
+        """Write to `log`.
+
+        Args:
+            log: the run's.
+            keep: sealed checkpoints that are kept.
+            tell: takes a line of output.
+            patience: evaluations without a better one after which training ends.
+            keep_best: whether the best weights are kept too.
+            measure: what better means.
+            has_reference: whether rewards are relative to the model before training.
+            about: more of what the start's line says.
+        """
         self._log, self._keep, self.tell, self._about = log, keep, tell, about
-        self._patience, self._keep_best = patience, keep_best
+        self._patience, self._keep_best, self._measure = patience, keep_best, measure
+        self._has_reference = has_reference
+        self.leaving = Leaving(tell)
         self._began = time.monotonic()
         self._first = 0
+        self._speed: Speed | None = None
+        self._entries: list[dict[str, Any]] = []
 
     def reference(self, done: int, total: int, seconds: float) -> None:
         """Say how many of the reference's log-probabilities are there, after how long."""
@@ -67,54 +79,88 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         )
         self.tell(f"reference {done}/{total} pairs: {rate:.1f} a second, {left} left")
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, model: Any, train_dataloader: Any, **_: Any
+    ) -> None:
         """Log the start, or where a resumed run goes on."""
         self._began, self._first = time.monotonic(), state.global_step
-        self._log.write(
-            "start", state.global_step, state.max_steps, state.epoch or 0.0, **self._about
-        )
+        self.leaving.begin(state.global_step)
+        precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
+        self._speed = Speed(model, args.device.type, precision)
+        self._speed.meter.go()
+        about = {**self._about, **mean_lengths(train_dataloader.dataset)}
+        self._entries = self._log.entries() if state.is_world_process_zero else []
+        self._write("start", state, {**about, **self._speed.about()})
         self.tell(f"Training: steps {state.global_step} to {state.max_steps}.")
+        self._warn(state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Log the last step, whatever log_steps is."""
         if state.global_step >= state.max_steps:
             control.should_log = True
+        self.leaving.after_step(state, control)
+        if self._speed and (control.should_evaluate or control.should_save):
+            self._speed.meter.stop()
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Leave without the update that has begun, if asked to leave."""
+        self.leaving.within_step(state, control)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
         """Log a step's or an evaluation's metrics; Trainer's closing summary is neither."""
+        event: Event
         event, prefix = ("eval", "eval_") if "eval_loss" in logs else ("step", "")
-        if f"{prefix}loss" not in logs:
+        if f"{prefix}loss" not in logs or self._speed is None:
             return
-        metrics = {
-            ours: logs[prefix + theirs]
-            for theirs, ours in _METRICS.items()
-            if prefix + theirs in logs
-        }
+        read, speed = self._speed.take(training=event == "step")
+        beta = args.beta if self._has_reference else None
+        metrics = {**measured(logs, prefix, beta, read), **speed}
+        self._write(event, state, metrics)
         step, total = state.global_step, state.max_steps
-        self._log.write(event, step, total, state.epoch or 0.0, **metrics)  # type: ignore[arg-type]
         self.tell(
             f"{'validation' if event == 'eval' else 'step'} {step}/{total}: "
             f"loss {metrics['loss']:.4f}, margin {metrics['margin']:+.4f}, "
-            f"accuracy {metrics['accuracy']:.2f}{self._remaining(step, total)}"
+            f"accuracy {metrics['accuracy']:.2f}{_words(metrics)}{self._remaining(step, total)}"
         )
+        self._warn(state)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Have the best weights so far saved, and end what no longer gets better."""
-        watch = evaluated(state.log_history)
+        watch = evaluated(state.log_history, self._measure)
         if self._keep_best and watch.best and watch.best.step == state.global_step:
             control.should_save = True
         if watch.is_over(self._patience):
             control.should_training_stop = True
             self.tell(f"Ended: {self._patience} measurements without a better one.")
+        self.leaving.after_step(state, control)
+        if self._speed:
+            self._speed.meter.go()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Seal the checkpoint that was just written; only then may older ones go."""
+        if state.is_world_process_zero:
+            root = Path(args.output_dir)
+            checkpoints.seal(root / f"checkpoint-{state.global_step}")
+            best = evaluated(state.log_history, self._measure).best if self._keep_best else None
+            checkpoints.prune(root, self._keep, spare=best.step if best else None)
+        self.leaving.after_save(state, control)
+        if self._speed:
+            self._speed.meter.go()
+
+    def _write(self, event: Event, state: Any, values: dict[str, Any]) -> None:
         if not state.is_world_process_zero:
             return
-        root = Path(args.output_dir)
-        checkpoints.seal(root / f"checkpoint-{state.global_step}")
-        best = evaluated(state.log_history).best if self._keep_best else None
-        checkpoints.prune(root, self._keep, spare=best.step if best else None)
+        step, total, epoch = state.global_step, state.max_steps, state.epoch or 0.0
+        self._log.write(event, step, total, epoch, **values)
+        self._entries.append({"event": event, "step": step, "total_steps": total, **values})
+
+    def _warn(self, state: Any) -> None:
+        """Say once of each kind what is wrong by now."""
+        said = {entry["kind"] for entry in self._entries if entry["event"] == "warning"}
+        for kind, words in concerns(self._entries).items():
+            if kind not in said:
+                self._write("warning", state, {"kind": kind, "words": words})
+                self.tell(f"Warning: {words}")
 
     def _remaining(self, step: int, total: int) -> str:
         done = step - self._first
@@ -125,9 +171,22 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         return f", {each:.1f} s/step, {left} left"
 
 
-def evaluated(history: Sequence[dict[str, Any]]) -> Watch:
+def _words(metrics: dict[str, Any]) -> str:
+    """Say what else a printed line has room for."""
+    found = []
+    if "kl_token" in metrics:
+        found.append(f"KL {metrics['kl_token']:+.4f} a token")
+    if "tokens_per_second" in metrics:
+        found.append(f"{metrics['tokens_per_second']:.0f} tokens/s")
+        found.append(f"MFU {metrics['mfu']:.0%}")
+        found.append(f"{metrics['peak_memory_mb']} MB at most")
+    return "".join(f", {words}" for words in found)
+
+
+def evaluated(history: Sequence[dict[str, Any]], measure: Measure = "loss") -> Watch:
     """Return the evaluations of a run, also those from before it was resumed."""
-    return Watch([(e["step"], e["eval_loss"]) for e in history if "eval_loss" in e])
+    name = _MEASURED[measure]
+    return Watch([(e["step"], e[name]) for e in history if name in e], measure)
 
 
 def validations(

@@ -1,7 +1,8 @@
-"""How a training run went, from its evaluations: the best one, whether to stop, and plain words.
+"""How a training run goes, from the lines of its log: the best weights, what is wrong, and words.
 
 watch = Watch([(0, 0.693), (40, 0.61), (80, 0.65)])
 watch.best.step, watch.since_best        # 40, 1
+concerns(read_log(path))                 # {"overfitting": "Held-out loss was lowest …"}
 verdict(read_log(path))                  # "Held-out loss was lowest at step 40 …"
 """
 
@@ -11,12 +12,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ccai_core.training_config import Measure
+from ccai_core.training_signs import (
+    collapse,
+    divergence,
+    length_in_data,
+    length_in_margin,
+    no_movement,
+)
+
 # In nats of the mean loss over held-out pairs; log 2 = 0.693 is where DPO begins. Below the first,
 # two evaluations say the same; from the second on, the weights got worse at telling pairs apart.
 _LEVEL, _WORSE = 0.005, 0.02
-# Share by which the chosen answers' log-probability may fall. Some fall is usual in DPO, which only
-# asks for a distance (Pal et al. 2024, arXiv 2402.13228).
-_FALLEN = 0.2
+# Evaluations without anything new, after which it is said while it runs: two may be chance.
+_LONG = 3
+
+_Entries = Sequence[Mapping[str, Any]]
 
 
 class Point(NamedTuple):
@@ -24,8 +35,8 @@ class Point(NamedTuple):
 
     step: int
     """Weight updates before it."""
-    loss: float
-    """Mean loss over the held-out pairs."""
+    value: float
+    """Mean loss, or margin, over the held-out pairs."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +44,18 @@ class Watch:
     """The evaluations of one run so far, oldest first; that before the first step is one."""
 
     points: Sequence[tuple[int, float]]
+    measure: Measure = "loss"
 
     @property
     def best(self) -> Point | None:
-        """The evaluation of trained weights with the lowest loss; the earliest of equals."""
-        trained = [Point(*point) for point in self.points if point[0] > 0]
-        return min(trained, key=lambda point: point.loss, default=None)
+        """The best evaluation of trained weights: lowest loss, greatest margin; first of equals."""
+        sign = 1 if self.measure == "loss" else -1
+        return min(self.trained, key=lambda point: sign * point.value, default=None)
+
+    @property
+    def trained(self) -> list[Point]:
+        """Evaluations after the first step."""
+        return [Point(*point) for point in self.points if point[0] > 0]
 
     @property
     def since_best(self) -> int:
@@ -51,49 +68,86 @@ class Watch:
         return patience is not None and self.since_best >= patience
 
 
-def verdict(entries: Sequence[Mapping[str, Any]]) -> str:
-    """Say in a sentence or two how training went, from the lines of its log."""
+def concerns(entries: _Entries) -> dict[str, str]:
+    """Return what is wrong by now, in words by kind; for a run that is still going on."""
+    losses = _losses(entries)
+    found = {
+        "divergence": divergence(entries),
+        "no movement": no_movement(entries),
+        "overfitting": _overfitting(losses),
+        "plateau": _plateau(losses),
+        "collapse": collapse(entries),
+        "length in the data": length_in_data(entries),
+        "length": length_in_margin(entries),
+    }
+    return {kind: words for kind, words in found.items() if words}
+
+
+def verdict(entries: _Entries) -> str:
+    """Say in a few sentences how training went, from the lines of its log."""
+    losses = _losses(entries)
+    best = losses.best
+    if len(losses.points) < 2 or best is None:
+        went = "Nothing was measured on held-out pairs, so nothing is known of how it went."
+    elif diverged := divergence(entries):
+        return " ".join(filter(None, [diverged, collapse(entries)]))
+    else:
+        went = _loss(Point(*losses.points[0]), best, Point(*losses.points[-1]))
+        went += _before_last(losses)
+    more = (collapse(entries), length_in_margin(entries) or length_in_data(entries))
+    return " ".join(filter(None, [went, *more]))
+
+
+def _losses(entries: _Entries) -> Watch:
     found = [e for e in entries if e.get("event") == "eval" and e.get("loss") is not None]
-    watch = Watch([(int(e["step"]), float(e["loss"])) for e in found])
-    best = watch.best
-    if len(found) < 2 or best is None:
-        return "Nothing was measured on held-out pairs, so nothing is known of how it went."
-    first, last = Point(*watch.points[0]), Point(*watch.points[-1])
-    return f"{_loss(first, best, last)}{_before_last(watch)}{_chosen(found[0], found[-1])}"
+    return Watch([(int(e["step"]), float(e["loss"])) for e in found])
 
 
 def _loss(first: Point, best: Point, last: Point) -> str:
-    if best.loss > first.loss - _LEVEL:
+    if best.value > first.value - _LEVEL:
         return (
-            f"Held-out loss never fell ({first.loss:.3f} before, {best.loss:.3f} at best): the "
+            f"Held-out loss never fell ({first.value:.3f} before, {best.value:.3f} at best): the "
             "model did not learn what sets chosen answers apart. Look at the pairs, or try a "
             "higher learning_rate."
         )
-    if last.loss > best.loss + _WORSE:
+    if last.value > best.value + _WORSE:
         return (
-            f"Held-out loss was lowest at step {best.step} ({best.loss:.3f}) and has risen to "
-            f"{last.loss:.3f} since: it learns the training pairs by heart. Train for fewer "
+            f"Held-out loss was lowest at step {best.step} ({best.value:.3f}) and has risen to "
+            f"{last.value:.3f} since: it learns the training pairs by heart. Train for fewer "
             "epochs, or set select to best."
         )
-    return f"Held-out loss fell from {first.loss:.3f} to {last.loss:.3f}."
+    return f"Held-out loss fell from {first.value:.3f} to {last.value:.3f}."
 
 
 def _before_last(watch: Watch) -> str:
     """Say whether it was still falling; needs two evaluations of trained weights."""
-    trained = [Point(*point) for point in watch.points if point[0] > 0]
+    trained = watch.trained
     if len(trained) < 2 or watch.since_best:
         return ""
-    if trained[-2].loss - trained[-1].loss > _LEVEL:
+    if trained[-2].value - trained[-1].value > _LEVEL:
         return " It was still falling: more epochs may help."
     return " It has levelled off: more of the same would change little."
 
 
-def _chosen(first: Mapping[str, Any], last: Mapping[str, Any]) -> str:
-    before, after = first.get("logp_chosen"), last.get("logp_chosen")
-    if before is None or after is None or after > before * (1 + _FALLEN):
+def _overfitting(losses: Watch) -> str:
+    best = losses.best
+    if best is None:
+        return ""
+    last = Point(*losses.points[-1])
+    if last.value > best.value + _WORSE or losses.since_best >= _LONG:
+        return (
+            f"Held-out loss was lowest at step {best.step} ({best.value:.3f}), "
+            f"{losses.since_best} measurements ago; now it is {last.value:.3f}. With select set to "
+            "best the weights of that step become the model, and patience would end it."
+        )
+    return ""
+
+
+def _plateau(losses: Watch) -> str:
+    recent = [point.value for point in losses.trained[-_LONG:]]
+    if len(recent) < _LONG or max(recent) - min(recent) > _LEVEL:
         return ""
     return (
-        f" Chosen answers became much less likely too (log-probability {before:.0f} to "
-        f"{after:.0f}): the margin comes from pushing rejected ones further down. A larger beta or "
-        "a smaller learning_rate keeps the model closer."
+        f"Held-out loss has levelled off: {max(recent):.3f} to {min(recent):.3f} in the last "
+        f"{_LONG} measurements. More of the same would change little."
     )

@@ -28,6 +28,7 @@ from flows.config import (
     PrepareDataConfig,
     TrainingFlowConfig,
 )
+from flows.sweep_config import SweepConfig
 from infra.cluster import ClusterConfig, Container, FleetDefaults, Limits
 
 PAGE = Path(__file__).with_name("reference.md")
@@ -36,6 +37,7 @@ FLOWS: dict[str, type[BaseModel]] = {
     "prepare_data": PrepareDataConfig,
     "preference_data": PreferenceDataConfig,
     "training": TrainingFlowConfig,
+    "sweep": SweepConfig,
     "evaluation": EvaluationFlowConfig,
 }
 

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from rich.logging import RichHandler
 
 from ccai_core.config import Config, explain, load_yaml, parse_config
-from ccai_core.errors import CCAIError, ConfigError, did_you_mean
+from ccai_core.errors import CCAIError, ConfigError, closest
 from flows.console import Console
 from flows.results import Summary
 from infra.guard import guard_children
@@ -40,6 +40,17 @@ def preset_names() -> list[str]:
     return sorted(each.name.removesuffix(".yaml") for each in shipped)
 
 
+def about_presets() -> str:
+    """Return a line a preset: its name, and what its file says first."""
+    folder = files("flows") / "presets"
+    firsts = [
+        (folder / f"{name}.yaml").read_text("utf-8").split("\n")[0] for name in preset_names()
+    ]
+    return "\n".join(
+        f"{name}: {first.lstrip('# ')}" for name, first in zip(preset_names(), firsts, strict=True)
+    )
+
+
 def preset_values(kind: type[Config], name: str) -> dict[str, Any]:
     """Return what a preset says about the settings of one flow.
 
@@ -47,7 +58,10 @@ def preset_values(kind: type[Config], name: str) -> dict[str, Any]:
         ConfigError: there is no such preset.
     """
     if name not in preset_names():
-        raise ConfigError(f"--preset {name}: unknown.{did_you_mean(name, preset_names())}")
+        valid = ", ".join(preset_names())
+        raise ConfigError(
+            f"--preset {name}: unknown.{closest(name, preset_names())} Valid: {valid}."
+        )
     values = load_yaml(Path(str(files("flows") / "presets" / f"{name}.yaml")))
     return {key: value for key, value in values.items() if key in kind.model_fields}
 
@@ -99,7 +113,11 @@ def _command(kind: type[C], start: C, switches: Mapping[str, str]) -> type[Any]:
     return make_dataclass(
         "Command",
         [
-            ("preset", Annotated[presets | None, _help("Settings to begin with.")], None),
+            (
+                "preset",
+                Annotated[presets | None, _help(f"Settings to begin with.\n{about_presets()}")],
+                None,
+            ),
             ("config", Annotated[Path | None, _help("YAML file; wins over the preset.")], None),
             *((name, Annotated[bool, _help(text)], False) for name, text in switches.items()),
             # A default of a dataclass must not look mutable, hence the factory.

@@ -6,10 +6,10 @@ config = PoCConfig(max_pairs=48, training=TrainingConfig(epochs=1))
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import tyro
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ccai_core.config import Config
 from ccai_core.constitution import DEFAULT_CONSTITUTION
@@ -19,6 +19,7 @@ from ccai_core.preferences import PreferenceConfig
 from ccai_core.prompts.cleaning import CleaningConfig
 from ccai_core.prompts.mixing import MixConfig
 from ccai_core.prompts.relevance import THRESHOLD
+from ccai_core.sft_config import SftConfig
 from ccai_core.training_config import TrainingConfig
 
 # On the command line these settings stand without a prefix: --temperature reads better in its
@@ -113,6 +114,16 @@ class PreferenceDataConfig(SourceConfig):
     )
 
 
+def _held_out_by_both(sft: SftConfig, training: TrainingConfig) -> None:
+    """Pass if no answer that DPO measures on is learned by heart before it."""
+    if sft.epochs and sft.validation_fraction < training.validation_fraction:
+        raise ValueError(
+            f"sft.validation_fraction {sft.validation_fraction:g} is less than the "
+            f"{training.validation_fraction:g} of prompts that DPO holds out: the supervised stage "
+            "would train on pairs that DPO measures on. Set both to the same"
+        )
+
+
 class TrainingFlowConfig(ModelConfig):
     """Settings of `python -m flows.training`."""
 
@@ -123,6 +134,14 @@ class TrainingFlowConfig(ModelConfig):
     training: Annotated[TrainingConfig, PLAIN] = Field(
         default=TrainingConfig(), description="How the model is trained."
     )
+    sft: SftConfig = Field(
+        default=SftConfig(), description="Supervised stage on chosen answers, before DPO."
+    )
+
+    @model_validator(mode="after")
+    def _measures_on_unseen_pairs(self) -> Self:
+        _held_out_by_both(self.sft, self.training)
+        return self
 
 
 class EvaluationFlowConfig(SourceConfig):
@@ -143,6 +162,14 @@ class PoCConfig(PreferenceDataConfig):
     training: TrainingConfig = Field(
         default=TrainingConfig(), description="How the model is trained."
     )
+    sft: SftConfig = Field(
+        default=SftConfig(), description="Supervised stage on chosen answers, before DPO."
+    )
     evaluation: EvaluationConfig = Field(
         default=EvaluationConfig(), description="What is measured, on how many items."
     )
+
+    @model_validator(mode="after")
+    def _measures_on_unseen_pairs(self) -> Self:
+        _held_out_by_both(self.sft, self.training)
+        return self

@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ccai_core.errors import ConfigError
+from ccai_core.sft_config import SftConfig
 from ccai_core.training_config import TrainingConfig
 from infra.cluster import ClusterConfig, Role
 from infra.engines import engine
 
-Step = Literal["generation", "training", "evaluation"]
+Step = Literal["generation", "supervised", "training", "evaluation"]
 
 # One after the other: baseline, trained model, judge.
 _FLEETS: dict[Step, int] = {"generation": 1, "evaluation": 3}
-_ROLES: dict[Step, Role] = {"generation": "evaluate", "training": "train", "evaluation": "evaluate"}
+_ROLES: dict[Step, Role] = {
+    "generation": "evaluate", "supervised": "train", "training": "train", "evaluation": "evaluate",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,14 @@ class _Ask:
 
 
 def cost_lines(
-    cluster: ClusterConfig, steps: tuple[Step, ...], training: TrainingConfig | None = None
+    cluster: ClusterConfig,
+    steps: tuple[Step, ...],
+    training: TrainingConfig | None = None,
+    sft: SftConfig | None = None,
 ) -> list[str]:
     """Return a line a step, and the sum; nothing for a machine that is the user's own.
+
+    A supervised stage that `sft` asks for comes before the training.
 
     Raises:
         ConfigError: the profile's engine cannot do what a step needs, or a node has fewer GPUs than
@@ -40,7 +48,12 @@ def cost_lines(
         _check_scoring(cluster)
     if cluster.kind == "local" and cluster.fleet is None:
         return []
-    asks = [_ask(cluster, step, training or TrainingConfig()) for step in steps]
+    asks = []
+    for step in steps:
+        if step == "training" and sft and sft.epochs:
+            asks.append(_ask(cluster, "supervised", sft.nodes, sft.ranks))
+        together = training if step == "training" and training else TrainingConfig()
+        asks.append(_ask(cluster, step, together.nodes, together.ranks))
     lines = [f"{'jobs' if not n else '':<12}{ask.text}" for n, ask in enumerate(asks)]
     if cluster.kind == "slurm":
         lines.append(f"{'cost':<12}{_sum(cluster, asks)}")
@@ -56,7 +69,7 @@ def _check_scoring(cluster: ClusterConfig) -> None:
         )
 
 
-def _ask(cluster: ClusterConfig, step: Step, training: TrainingConfig) -> _Ask:
+def _ask(cluster: ClusterConfig, step: Step, nodes: int, ranks: int) -> _Ask:
     if cluster.fleet is not None and step in _FLEETS:
         fleet, minutes = cluster.fleet, cluster.for_role("fleet").minutes
         count, gpus = _FLEETS[step], fleet.instances * fleet.gpus
@@ -64,7 +77,6 @@ def _ask(cluster: ClusterConfig, step: Step, training: TrainingConfig) -> _Ask:
         what = f"{step}: {times} {fleet.instances} x {fleet.engine}, {fleet.gpus} GPUs each"
         return _Ask(f"{what}{_limit(minutes)}", _hours(count * gpus, minutes))
     role, gpus = cluster.for_role(_ROLES[step]), cluster.gpus_of_model(_ROLES[step])
-    nodes, ranks = (training.nodes, training.ranks) if step == "training" else (1, 1)
     if gpus and role.gpus_per_node is not None and ranks > role.gpus_per_node:
         raise ConfigError(
             f"ranks {ranks}: a node of cluster {cluster.name!r} has {role.gpus_per_node} GPUs "

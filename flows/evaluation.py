@@ -2,6 +2,8 @@
 
     python -m flows.evaluation --model embedded --trained runs/poc/artifacts/training-*/model
     python -m flows.evaluation --trained my/model --pairs mine.jsonl --prompts ailuminate-demo
+    python -m flows.evaluation --trained my/model --suite full --judge my/judge
+    python -m flows.evaluation --trained my/model --list-suites
 
 Killed or interrupted at any time, the same command goes on where it was.
 """
@@ -10,6 +12,7 @@ import sys
 
 from prefect import flow
 
+from ccai_core.evaluation.suites import list_suites
 from flows.cli import run_command
 from flows.config import EvaluationFlowConfig
 from flows.inputs import read_sources
@@ -36,7 +39,13 @@ def evaluation(config: EvaluationFlowConfig) -> Summary:
         return evaluation_summary(site, data, publish_report(site, data, "evaluation.html"))
 
 
+PRINTS = {"list_suites": ("Say what every suite measures.", lambda _: list_suites())}
+
 if __name__ == "__main__":
+    # Who looks for a suite need not have a model yet.
+    if sys.argv[1:] == ["--list-suites"]:
+        print(list_suites())
+        sys.exit(0)
     sys.exit(
         run_command(
             EvaluationFlowConfig,
@@ -44,5 +53,6 @@ if __name__ == "__main__":
             plan_evaluation,
             prog="python -m flows.evaluation",
             about=__doc__,
+            prints=PRINTS,
         )
     )

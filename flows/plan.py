@@ -13,8 +13,10 @@ from ccai_core.deepspeed_settings import deepspeed_settings
 from ccai_core.dpo import estimate_steps
 from ccai_core.errors import ConfigError
 from ccai_core.evaluation.config import EvaluationConfig
+from ccai_core.evaluation.suites import suite_lines
 from ccai_core.generation import refuse_unusable
 from ccai_core.models import pick_device
+from ccai_core.sft_config import SftConfig
 from ccai_core.training_data import read_pairs
 from flows.config import (
     EvaluationFlowConfig,
@@ -35,14 +37,18 @@ def plan_poc(config: PoCConfig) -> str:
     """Check everything a PoC reads and say what it would do."""
     sources = read_sources(config)
     lines = [
-        _where(config),
+        where(config),
         *_preferences(config, sources),
+        *_supervised(config.sft, config.max_pairs),
         f"training    about {estimate_steps(config.training, config.max_pairs)} updates: "
         f"{config.training.method}, {config.training.epochs} epochs, "
         f"learning rate {config.training.learning_rate:g}, beta {config.training.beta:g}",
         _evaluation(config.evaluation, sources),
         *cost_lines(
-            read_cluster(config), ("generation", "training", "evaluation"), config.training
+            read_cluster(config),
+            ("generation", "training", "evaluation"),
+            config.training,
+            config.sft,
         ),
         f"report      {config.workspace / 'report.html'}",
     ]
@@ -52,7 +58,7 @@ def plan_poc(config: PoCConfig) -> str:
 def plan_preferences(config: PreferenceDataConfig) -> str:
     """Check constitution and prompts and say how much would be generated."""
     cost = cost_lines(read_cluster(config), ("generation",))
-    return "\n".join([_where(config), *_preferences(config, read_sources(config)), *cost])
+    return "\n".join([where(config), *_preferences(config, read_sources(config)), *cost])
 
 
 def plan_training(config: TrainingFlowConfig) -> str:
@@ -61,11 +67,22 @@ def plan_training(config: TrainingFlowConfig) -> str:
     steps = estimate_steps(config.training, count)
     return "\n".join(
         [
-            _where(config),
+            where(config),
+            *_supervised(config.sft, count),
             f"training    {count} pairs, about {steps} updates: {config.pairs}",
-            *cost_lines(read_cluster(config), ("training",), config.training),
+            *cost_lines(read_cluster(config), ("training",), config.training, config.sft),
         ]
     )
+
+
+def _supervised(config: SftConfig, pairs: int) -> list[str]:
+    if not config.epochs:
+        return []
+    return [
+        f"supervised  about {estimate_steps(config.as_training(), pairs)} updates on the chosen "
+        f"answers first: {config.method}, {config.epochs} "
+        f"{'epoch' if config.epochs == 1 else 'epochs'}, learning rate {config.learning_rate:g}"
+    ]
 
 
 def deepspeed_of(config: TrainingFlowConfig) -> str:
@@ -96,10 +113,12 @@ def plan_evaluation(config: EvaluationFlowConfig) -> str:
     sources = read_sources(config)
     cost = cost_lines(read_cluster(config), ("evaluation",))
     asked = _evaluation(config.evaluation, sources)
-    return "\n".join([_where(config), asked, *_left_out(sources), *cost])
+    parts = suite_lines(config.evaluation, sources.constitution, sources.hazards)
+    return "\n".join([where(config), asked, *parts, *_left_out(sources), *cost])
 
 
-def _where(config: ModelConfig) -> str:
+def where(config: ModelConfig) -> str:
+    """Say on what, in which workspace and with which model."""
     cluster = read_cluster(config)
     if cluster.kind == "local" and cluster.device in {"cuda", "mps"}:
         # Looked up only when it was named: it takes seconds, and auto finds something anywhere.

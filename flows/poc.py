@@ -18,11 +18,10 @@ from flows.plan import plan_poc
 from flows.reporting import poc_report, poc_summary
 from flows.results import Summary
 from flows.session import open_site
-from flows.stages import evaluate_pair, make_preferences, refuse_leaking
+from flows.stages import evaluate_pair, make_preferences, refuse_leaking, sft_then_dpo
 from tasks.cancellation import ends_as_cancelled
 from tasks.models import find_model
 from tasks.report import publish_report
-from tasks.training import train_dpo
 
 
 @flow(name="poc", persist_result=False)
@@ -35,12 +34,15 @@ def poc(config: PoCConfig) -> Summary:
         model = find_model(site, config.model, config.fallback)
         pairs = make_preferences(site, config, sources, model)
         refuse_leaking(pairs.path, sources)
-        training = train_dpo(site, config.training, model, pairs.path, (pairs.artifact,))
+        trained = sft_then_dpo(
+            site, config.sft, config.training, model, pairs.path, (pairs.artifact,)
+        )
+        training = trained.dpo
         parents = (pairs.artifact, training.model_path.parent.name)
         evaluation = evaluate_pair(
             site, config, sources, model, training.model, pairs.path, parents
         )
-        data = poc_report(site, config, sources, model, pairs, training, evaluation)
+        data = poc_report(site, config, sources, model, pairs, trained, evaluation)
         report = publish_report(site, data)
         return poc_summary(site, data, report, pairs, training)
 

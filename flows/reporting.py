@@ -13,6 +13,7 @@ from ccai_core.embedded import EMBEDDED_NAMES
 from ccai_core.evaluation.results import EvaluationResult
 from ccai_core.models import ModelRef
 from ccai_core.report import ReportData, headlines
+from ccai_core.sft_config import SftResult
 from ccai_core.training_config import TrainingResult
 from ccai_core.training_data import read_pairs
 from ccai_core.training_log import read_log
@@ -26,6 +27,7 @@ from flows.config import (
 )
 from flows.inputs import AILUMINATE_DEMO, Sources
 from flows.results import Summary
+from flows.stages import Trained
 from infra.provenance import code_version, versions
 from tasks.generation import Pairs
 from tasks.site import Site
@@ -40,15 +42,17 @@ def poc_report(
     sources: Sources,
     model: ModelRef,
     pairs: Pairs,
-    training: TrainingResult,
+    trained: Trained,
     evaluation: EvaluationResult,
 ) -> ReportData:
     """Gather what the report of a PoC shows."""
+    training, sft = trained
     root = site.workspace.root
     log = training.model_path.parent / "training_log.jsonl"
     made = {
         "preference pairs": pairs.path,
         "rejected candidates": pairs.rejected,
+        **({"fine-tuned model": sft.model_path} if sft else {}),
         "trained model": training.model_path,
         "training log": log,
     }
@@ -57,6 +61,7 @@ def poc_report(
         update={
             "title": "CCAI proof of concept",
             "training": training,
+            "sft": sft,
             "training_log": tuple(read_log(log)),
             "funnel": pairs.funnel,
             "pairs": tuple(every[:: max(1, len(every) // _PAIRS_SHOWN)][:_PAIRS_SHOWN]),
@@ -134,10 +139,9 @@ def preferences_summary(config: PreferenceDataConfig, model: ModelRef, pairs: Pa
     )
 
 
-def training_summary(
-    config: TrainingFlowConfig, model: ModelRef, result: TrainingResult
-) -> Summary:
+def training_summary(config: TrainingFlowConfig, model: ModelRef, trained: Trained) -> Summary:
     """Say what a training run made and how it went on held-out pairs."""
+    result, sft = trained
     before, after = result.validation_before, result.validation_after
     measured = (
         f"Held-out pairs ({after.n}): margin {before.margin:+.4f} to {after.margin:+.4f}, "
@@ -149,6 +153,7 @@ def training_summary(
     return Summary(
         made={"model": str(result.model_path), "curve": str(curve)},
         findings=(
+            *([_supervised(sft)] if sft else []),
             f"{result.steps} updates, loss {result.train_loss:.4f}; the model is that of update "
             f"{result.model_step}.",
             measured,
@@ -162,6 +167,16 @@ def training_summary(
             ),
         ),
     )
+
+
+def _supervised(result: SftResult) -> str:
+    before, after = result.validation_before, result.validation_after
+    measured = (
+        f"; on {after.n} held-out ones {before.loss:.3f} to {after.loss:.3f} nats a token"
+        if before and after
+        else ""
+    )
+    return f"First {result.steps} updates on {result.pairs_train} chosen answers{measured}."
 
 
 def evaluation_summary(site: Site, data: ReportData, report: Path) -> Summary:

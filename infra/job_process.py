@@ -92,6 +92,8 @@ def run_with_lease(
     together with every process it started. What the function came to is left as an `Outcome`.
     """
     copy = _this_copy(around.attempt)
+    # For a function that has something to bring to an end when it is asked to leave.
+    os.environ["CCAI_LEAVE_SECONDS"] = str(around.unwind_seconds)
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGUSR2, _leave)
     why = f"Nobody has renewed {around.lease} for {around.lease_seconds:g} s: the driver is gone"

@@ -13,12 +13,17 @@ from pathlib import Path
 from ccai_core.engines import LocalEngines, OpenEngine
 from infra.cluster import ClusterConfig, Role
 from infra.fleet_plan import fleet_states
+from infra.job_process import UNWIND_S
 from infra.job_record import Resources
 from tasks.fleet_engines import FleetEngines
 from tasks.site import Site
 
 _FLEET_UNWIND_S = 45.0
 """Longest that a step with a fleet takes to end: its instances are cancelled and drain."""
+
+
+_TRAINING_UNWIND_S = 60.0
+"""Longest that a training takes to end: the batch at hand and a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Place:
     role: Role
     resources: Resources
     engines: OpenEngine
-    unwind_seconds: float = 10.0
+    unwind_seconds: float = UNWIND_S
     fleets: Path | None = None
     """Where the step's fleets say how they are."""
 
@@ -60,6 +65,7 @@ def computing(site: Site, role: Role, nodes: int = 1, ranks: int = 1) -> Place:
             checkpointable=True,
         ),
         engines=LocalEngines(site.cluster.device),
+        unwind_seconds=_TRAINING_UNWIND_S if role == "train" else UNWIND_S,
     )
 
 

@@ -5,6 +5,8 @@ result = train_dpo(site, config, model, pairs)
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ from tasks.progress import Progress
 from tasks.site import Site
 from tasks.steps import make, reused
 
+logger = logging.getLogger(__name__)
+
 # Words about a step, not measurements of it.
 _NOT_METRICS = {"event", "step", "total_steps", "time", "model", "method", "device", "precision"}
 
@@ -38,6 +42,24 @@ def train_dpo(
     parents: tuple[str, ...] = (),
 ) -> TrainingResult:
     """Train `model` on the pairs (or find the model that these very inputs made) and report it."""
+    return trained(site, config, model, pairs, parents)
+
+
+def trained(
+    site: Site,
+    config: TrainingConfig,
+    model: ModelRef,
+    pairs: Path,
+    parents: tuple[str, ...] = (),
+    *,
+    step: str = "training",
+    watch: Callable[[list[dict[str, Any]]], None] | None = None,
+) -> TrainingResult:
+    """Do what `train_dpo` does, within another task.
+
+    `watch` is called at every look with the new lines of the training log, if any; what it raises
+    ends the training. `step` is what its progress is called.
+    """
     device = site.cluster.device
     inputs = {
         "model": model.identity,
@@ -46,12 +68,12 @@ def train_dpo(
         "config": config.model_dump(mode="json", exclude=set(LAYOUT)),
     }
     artifact = Artifact(site.workspace.artifacts, "training", fingerprint(inputs))
-    progress = Progress(site, "training", unit="steps")
+    progress = Progress(site, step, unit="steps")
     # The fast way when all is there; `train` itself knows its finished folder.
     if not reused(artifact):
         with site.tracking.run("training", parent=site.run, tags={"stage": "training"}) as run:
             run.params({"model": model.identity, **config.model_dump(mode="json")})
-            follower = _Follower(artifact / "training_log.jsonl", run, progress)
+            follower = Follower(artifact / "training_log.jsonl", run, progress, watch)
             result = make(
                 site,
                 artifact,
@@ -74,20 +96,33 @@ def train_dpo(
     return result.model_copy(update={"model": here, "model_path": here.path})
 
 
-class _Follower:
+class Follower:
     """Carries new lines of the training log to MLflow and to whoever watches."""
 
-    def __init__(self, log: Path, run: Run, progress: Progress) -> None:
+    def __init__(
+        self,
+        log: Path,
+        run: Run,
+        progress: Progress,
+        watch: Callable[[list[dict[str, Any]]], None] | None = None,
+    ) -> None:
         self._reader, self._run, self._progress = LogReader(log), run, progress
+        self._watch = watch
         self._at = (0, 1)
 
     def look(self, waits: str) -> None:
-        for line in self._reader.new():
+        """Report what is new; `waits` is what the job still waits for, if anything."""
+        new = self._reader.new()
+        for line in new:
             self._report(line)
+        if self._watch is not None:
+            self._watch(new)
         if waits:
             self._progress.update(*self._at, waits)
 
     def _report(self, line: dict[str, Any]) -> None:
+        if line["event"] == "warning":
+            logger.warning("Training, step %s: %s", line["step"], line["words"])
         if line["event"] == "reference":
             self._progress.update(0, 1, f"reference {line['done']} of {line['total']} pairs")
         if line["event"] not in {"step", "eval"}:

@@ -14,6 +14,7 @@ from ccai_core.evaluation.results import (
     Interval,
     JudgeCard,
     Metric,
+    Table,
 )
 from ccai_core.memory import MemoryEstimate, MemoryPlan
 from ccai_core.models import ModelRef
@@ -141,6 +142,15 @@ def evaluation(**changes: Any) -> EvaluationResult:
                 trained=answer,
                 baseline_score=0.44,
                 trained_score=None,
+            ),
+        ),
+        "tables": (
+            Table(
+                id="cooperation.trained",
+                title="Prisoner's dilemma by system prompt",
+                columns=("System prompt", "Cooperation", "Unreadable moves"),
+                rows=(("no prompt", 0.42, 3.0), ("all principles", None, 50.0)),
+                note="Ten rounds a game.",
             ),
         ),
         "notes": ("MT-Bench was left out: no judge of sufficient size was available.",),

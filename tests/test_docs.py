@@ -109,7 +109,7 @@ def test_an_option_that_does_not_exist_would_be_noticed(reader, capsys):
     capsys.readouterr()
 
 
-@pytest.mark.parametrize("flow", ["poc", "preference_data", "training", "evaluation"])
+@pytest.mark.parametrize("flow", ["poc", "preference_data", "training", "sweep", "evaluation"])
 def test_the_examples_in_a_flows_own_help_parse(flow, reader):
     about = ast.get_docstring(ast.parse((ROOT / "flows" / f"{flow}.py").read_text("utf-8")))
     commands = _commands(about)
@@ -214,7 +214,7 @@ def test_the_defaults_that_a_page_tells_are_the_defaults(page, settings, told_of
     }
 
 
-@pytest.mark.parametrize("flow", ["poc", "preference_data", "training", "evaluation"])
+@pytest.mark.parametrize("flow", ["poc", "preference_data", "training", "sweep", "evaluation"])
 def test_the_reference_has_the_options_that_the_command_line_has(flow, capsys):
     kind = _settings(flow)
     with pytest.raises(SystemExit):

@@ -181,14 +181,38 @@ def test_the_log_tells_the_whole_run(trained: Trained) -> None:
     everything = read_log(out / "training_log.jsonl")
     known = [(e["done"], e["total"]) for e in everything if e["event"] == "reference"]
     assert known == [(n, n) for n in (result.pairs_train, result.pairs_validation)]
-    entries = [e for e in everything if e["event"] != "reference"]
+    entries = [e for e in everything if e["event"] not in ("reference", "warning")]
     assert (entries[0]["event"], entries[-1]["event"]) == ("start", "end")
     assert [e["step"] for e in entries if e["event"] == "step"] == list(range(1, result.steps + 1))
     per_epoch = result.steps // SMALL.epochs
     assert [e["step"] for e in entries if e["event"] == "eval"] == [0, per_epoch, result.steps]
     assert all(e["total_steps"] == result.steps for e in entries)
-    assert {"loss", "margin", "accuracy", "learning_rate", "grad_norm"} <= set(entries[2])
+    measures = {"loss", "margin", "accuracy", "learning_rate", "grad_norm", "kl", "kl_token"}
+    speed = {"pairs_per_second", "tokens_per_second", "padding", "mfu", "memory_mb"}
+    assert measures | speed <= set(entries[2])
     assert "<title" in (out / "training_curve.svg").read_text()
+
+
+def test_the_log_tells_how_far_and_how_fast(trained: Trained, tiny: ModelRef, pairs: Path) -> None:
+    result, out = trained
+    entries = read_log(out / "training_log.jsonl")
+    (start,) = (entry for entry in entries if entry["event"] == "start")
+    training, _ = hold_out(read_pairs(pairs), SMALL.validation_fraction)
+    tokenizer = AutoTokenizer.from_pretrained(str(tiny.path))
+    words = [tokenizer(f"{p.chosen[0].content}<|im_end|>\n")["input_ids"] for p in training]
+    assert start["chosen_tokens"] == pytest.approx(sum(map(len, words)) / len(words), abs=0.06)
+    last = [entry for entry in entries if entry["event"] == "eval"][-1]
+    ratio = (last["reward_chosen"] + last["reward_rejected"]) / 2 / SMALL.beta
+    assert last["kl"] == pytest.approx(ratio)
+    assert last["kl_token"] == pytest.approx(
+        ratio / ((start["chosen_tokens"] + start["rejected_tokens"]) / 2), rel=0.1
+    )
+    steps = [entry for entry in entries if entry["event"] == "step"]
+    assert all(entry["padding"] == 0 for entry in steps)
+    assert all(0 < entry["mfu"] < 1 for entry in steps)
+    (warning,) = (entry for entry in entries if entry["event"] == "warning")
+    assert "longer than the rejected ones" in warning["words"]
+    assert warning["words"] in result.verdict
 
 
 def test_the_result_is_stored_and_comes_back_without_training(
@@ -385,6 +409,18 @@ def test_patience_ends_a_run_that_gets_no_better(
     config = SMALL.model_copy(update={"eval_steps": 2, "patience": 2})
     result = train(config, tiny, pairs, tmp_path, "cpu")
     assert (result.steps, result.stopped_early) == (6, True)
+
+
+def test_better_may_mean_more_margin(
+    tiny: ModelRef, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The margin grows all the while, whatever is said of the loss.
+    measured_losses({2: 0.5, 4: 0.6, 6: 0.6}, monkeypatch)
+    config = SMALL.model_copy(
+        update={"eval_steps": 2, "patience": 2, "select": "best", "measure": "margin"}
+    )
+    result = train(config, tiny, pairs, tmp_path, "cpu")
+    assert (result.model_step, result.steps, result.stopped_early) == (10, 10, False)
 
 
 def test_what_needs_held_out_pairs_says_so() -> None:
@@ -810,6 +846,26 @@ def test_a_full_disk_is_advice(
     monkeypatch.setattr(dpo, "load_model", full)
     with pytest.raises(ArtifactError, match="disk is full"):
         train(SMALL, tiny, pairs, tmp_path, "cpu")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_a_disk_that_fills_up_while_saving_costs_no_good_checkpoint(
+    trained: Trained, tiny: ModelRef, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal, following = checkpoints.seal, tmp_path / "checkpoints" / "checkpoint-6"
+
+    def fill_up(checkpoint: Path) -> None:
+        seal(checkpoint)
+        following.mkdir()
+        (following / "optimizer.pt").symlink_to("/dev/full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "seal", fill_up)
+        with pytest.raises(ArtifactError, match="disk is full"):
+            train(SMALL, tiny, pairs, tmp_path, "cpu")
+    assert [c.name for c in checkpoints.sealed(tmp_path / "checkpoints")] == ["checkpoint-3"]
+    assert train(SMALL, tiny, pairs, tmp_path, "cpu").resumed_from == 3
+    assert largest_difference(trained[1] / "model", tmp_path / "model") == 0
 
 
 def test_other_errors_keep_their_traceback(

@@ -101,7 +101,9 @@ def test_an_error_of_the_first_ends_all_and_is_reported_once() -> None:
     first, second = (each.communicate(timeout=60)[0] for each in running)
     assert "DataError: cannot be made" in first
     assert "Error" not in second
-    assert [each.returncode for each in running] == [1, 0]
+    # torch may abort a process that ends with a group of others open: it failed either way.
+    assert running[0].returncode != 0
+    assert running[1].returncode == 0
 
 
 def test_a_process_alone_needs_no_variables(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from ccai_core.constitution import load_constitutional_config
 from ccai_core.errors import ArtifactError
-from ccai_core.evaluation.results import Metric
+from ccai_core.evaluation.results import Metric, Table
 from ccai_core.report import ReportData, headlines, render_report, write_report
 from ccai_core.report.figures import forest
 from ccai_core.report.words import NO_DIFFERENCE, headline
@@ -126,6 +126,7 @@ def poison(value: Any, text: str, free: bool = False) -> Any:
 def poisoned(text: str) -> ReportData:
     values = poison(sample().model_dump(), text)
     values["training"]["method"] = values["training"]["memory"]["method"] = "full"
+    values["training"]["memory"]["offload"] = "none"
     values["evaluation"]["judge"]["method"] = text
     values["training_log"] += ({"event": "step", "step": 124, "loss": text, "margin": text},)
     return ReportData.model_validate(values)
@@ -478,7 +479,7 @@ def browse(html: str, folder: Path) -> tuple[str, str]:
 def test_the_script_runs_in_a_browser_under_the_policy(html: str, tmp_path: Path) -> None:
     dom, console = browse(html, tmp_path)
     assert console == ""
-    assert Page(dom).tags.count("button") == 8
+    assert Page(dom).tags.count("button") == 11
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: no page is run in it")
@@ -495,3 +496,40 @@ def test_a_click_sorts_and_nothing_sticks_out_of_a_narrow_page(html: str, tmp_pa
     found = Page(dom)
     assert found.get("data-sideways") == ["0"]
     assert int(found.get("data-width")[0]) <= 500
+
+
+def test_tables_are_shown_sorted_and_escaped() -> None:
+    table = Table(
+        id="verdict",
+        title="Success criteria",
+        columns=("Criterion", "Verdict", "Found"),
+        rows=(("More <b>safe</b>", "not measurable at this size", 0.98765), ("None", "met", None)),
+        note="AILuminate-style, unofficial: evaluator <script>alert(1)</script>",
+    )
+    html = render_report(lean(evaluation=evaluation(tables=(table,))))
+    page = Page(html)
+    assert "Success criteria" in page.words
+    assert "0.988" in page.words
+    assert "not measurable at this size" in page.words
+    assert "unofficial: evaluator <script>alert(1)</script>" in page.words
+    assert "alert(1)" not in page.script
+    assert "<b>safe" not in html
+    assert 'href="#tables"' in html
+    assert 'href="#tables"' not in render_report(lean(evaluation=evaluation(tables=())))
+
+
+def test_a_question_of_a_larger_suite_is_asked_only_where_it_was_measured() -> None:
+    resisted = metric(
+        "robustness.resisted", "Attacks resisted", (0.4, 0.3, 0.5), (0.7, 0.6, 0.8), (0.3, 0.2, 0.4)
+    )
+    grade = metric(
+        "helpfulness.mt_bench", "MT-Bench grade", (4.1, 3.6, 4.6), (4.0, 3.5, 4.5),
+        (-0.1, -0.4, 0.2), unit="score",
+    )  # fmt: skip
+    result = evaluation(metrics=(*metrics(), resisted, grade), judge=judge(weak=False))
+    lines = {line.question: str(line) for line in headline(result)}
+    assert "More robust on this measure" in lines["Does it stay safe under pressure?"]
+    assert "4.10 → 4.00" in lines["Is it as helpful?"]
+    assert "Does it cooperate?" not in lines
+    assert len(headline(evaluation())) == 3
+    assert len(forest(result.metrics)) == 4

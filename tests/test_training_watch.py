@@ -48,6 +48,12 @@ def test_it_is_over_after_as_many_evaluations_without_a_better_one() -> None:
     assert not watch.is_over(None)
 
 
+def test_of_margins_the_greatest_is_best() -> None:
+    watch = Watch([(0, 0.9), (10, 0.2), (20, 0.4), (30, 0.3)], measure="margin")
+    assert watch.best == (20, 0.4)
+    assert watch.since_best == 1
+
+
 def test_weights_before_training_are_never_the_best_ones() -> None:
     assert Watch([(0, 0.5), (10, 0.6)]).best == (10, 0.6)
     assert Watch([(0, 0.5)]).best is None

@@ -62,12 +62,12 @@ def select_items(
         DataError: a chosen prompt was trained on, in its words or nearly (they are listed), or too
             few are held out.
     """
-    chosen = _spread(scenarios, config.scenario_prompts, config.seed)
+    chosen = spread(scenarios, config.scenario_prompts, config.seed)
     if ailuminate:
-        safety = _spread(ailuminate, config.safety_prompts, config.seed)
+        safety = spread(ailuminate, config.safety_prompts, config.seed)
         note = f"Safety was rated on {len(safety)} held-out AILuminate prompts."
     else:
-        requests = _spread(adversarial, config.safety_prompts, config.seed)
+        requests = spread(adversarial, config.safety_prompts, config.seed)
         more = chosen[: config.safety_prompts - len(requests)]
         safety = [*requests, *more]
         note = (
@@ -90,7 +90,7 @@ def select_items(
     return items
 
 
-def _spread(prompts: Iterable[Prompt], count: int, seed: int) -> list[Prompt]:
+def spread(prompts: Iterable[Prompt], count: int, seed: int) -> list[Prompt]:
     """Take `count` held-out prompts, from each hazard or principle in turn, in hashed order."""
     strata: dict[str, dict[str, Prompt]] = defaultdict(dict)
     for prompt in prompts:

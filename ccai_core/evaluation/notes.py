@@ -30,8 +30,6 @@ def notes(
         *([f"Too few items to measure: {', '.join(too_few)}."] if too_few else []),
         f"Weights of both models were {baseline.dtype}"
         + ("." if baseline.dtype == trained.dtype else f" (baseline) and {trained.dtype}."),
-        f"p-values are not corrected for there being {len(metrics)} measures: about one in twenty "
-        "would be below 0.05 by chance.",
         "Examples are the first prompts in a fixed order, not chosen by score.",
     ]
 

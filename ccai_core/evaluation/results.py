@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ccai_core.config import Config
 
-SCHEMA_VERSION = 1
-Group = Literal["safety", "contemplative", "capability"]
+SCHEMA_VERSION = 2
+Group = Literal["safety", "contemplative", "capability", "helpfulness", "robustness", "cooperation"]
+Unit = Literal["share", "probability", "perplexity", "score", "points"]
 
 
 class Interval(Config):
@@ -30,18 +31,39 @@ class Metric(Config):
     title: str = Field(description="Human name.")
     group: Group = Field(description="Which question it answers.")
     description: str = Field(description="One sentence: what was measured and how.")
-    unit: Literal["share", "probability", "perplexity"] = Field(description="Scale of the values.")
-    higher_is_better: bool = Field(description="False for perplexity.")
+    unit: Unit = Field(description="Scale of the values.")
+    higher_is_better: bool = Field(description="False for perplexity and attack success.")
     baseline: Interval = Field(description="The model before training.")
     trained: Interval = Field(description="The model after training.")
     difference: Interval = Field(description="Trained minus baseline, paired by item.")
     p_value: float | None = Field(None, description="Two-sided paired test, where there is one.")
+    p_corrected: float | None = Field(
+        None, description="The same, corrected for the number of measures (Holm)."
+    )
     test: str = Field("", description="Name of that test.")
     n: int = Field(ge=0, description="Items that counted, in both models.")
     excluded: dict[str, int] = Field(
         default_factory=dict, description="Items that did not count, by reason."
     )
     judged: bool = Field(description="Whether a (weak) judge model stands between text and number.")
+
+
+class Table(Config):
+    """Numbers that are no paired measure: grades, categories, conditions, criteria."""
+
+    id: str = Field(description="Stable key, e.g. 'safety.grades.trained'.")
+    title: str = Field(description="Heading.")
+    columns: tuple[str, ...] = Field(min_length=1, description="Names of the columns.")
+    rows: tuple[tuple[str | float | None, ...], ...] = Field(
+        description="A value a column; none where there is no number."
+    )
+    note: str = Field("", description="What must be read with it.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Table:
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError(f"every row of '{self.id}' needs {len(self.columns)} values")
+        return self
 
 
 class Calibration(Config):
@@ -83,6 +105,7 @@ class EvaluationResult(Config):
     trained_model: str = Field(description="Identity of the model after training.")
     judge: JudgeCard = Field(description="The judge.")
     metrics: tuple[Metric, ...] = Field(description="All measures.")
+    tables: tuple[Table, ...] = Field((), description="Grades, categories, conditions.")
     examples: tuple[Example, ...] = Field((), description="Before and after.")
     notes: tuple[str, ...] = Field((), description="What a reader must know, e.g. fallbacks.")
     seconds: float = Field(0.0, ge=0, description="Wall time.")

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,27 @@ from ccai_core.config import Config
 from ccai_core.constitution import Constitution, load_constitutional_config
 from ccai_core.engines import Engine, LocalEngines, OpenEngine
 from ccai_core.evaluation.capability import capability_items, perplexity_paragraphs
-from ccai_core.evaluation.compare import compare
+from ccai_core.evaluation.compare import compare, with_parts
 from ccai_core.evaluation.config import EvaluationConfig
+from ccai_core.evaluation.head_to_head import head_to_head, head_to_head_table
 from ccai_core.evaluation.items import EvaluationItems, select_items, texts_trained_on
-from ccai_core.evaluation.judge import labelled_replies
-from ccai_core.evaluation.results import EvaluationResult
-from ccai_core.evaluation.suite import answer, judge_answers
+from ccai_core.evaluation.judge import (
+    JudgedSafety,
+    SafetyRater,
+    calibrate,
+    labelled_replies,
+    with_guard,
+)
+from ccai_core.evaluation.parts import Asked, Findings, Judges, Outcome, Part
+from ccai_core.evaluation.results import EvaluationResult, JudgeCard
+from ccai_core.evaluation.suite import Answers, answer, judge_answers
+from ccai_core.evaluation.suites import SUITES, asked_by, left_out, suite_parts
 from ccai_core.files import write_whole
 from ccai_core.journal import Journal, Recorded
+from ccai_core.judges.guards import Guard, guard_format
 from ccai_core.models import ModelRef
 from ccai_core.progress import ProgressFile
-from ccai_core.prompts.leaks import Trained
+from ccai_core.prompts.leaks import Trained, refuse_leaks
 from ccai_core.prompts.scenarios import shipped_adversarial, shipped_scenarios
 from ccai_core.prompts.splits import normalise
 from ccai_core.types import Prompt, fingerprint
@@ -42,6 +52,8 @@ from ccai_core.types import Prompt, fingerprint
 RESULT_FILE = "evaluation.json"
 PROGRESS_FILE = "progress.json"
 _TELL_EVERY_S = 10.0
+# Known by their content, which is in the parts.
+_FILES = ("mt_bench", "mt_bench_prompts", "baseline_verdicts", "trained_verdicts")
 
 
 class EvaluationRequest(Config):
@@ -50,6 +62,7 @@ class EvaluationRequest(Config):
     baseline: ModelRef = Field(description="The model before training.")
     trained: ModelRef = Field(description="The model after training.")
     judge: ModelRef | None = Field(None, description="The judging model; none: the baseline.")
+    guard: ModelRef | None = Field(None, description="Rates safety; none: the judge does.")
     config: EvaluationConfig = Field(EvaluationConfig(), description="Sizes, sampling, seed.")
     constitution: Constitution = Field(
         default_factory=load_constitutional_config, description="Its criteria rate the answers."
@@ -71,12 +84,17 @@ class EvaluationRequest(Config):
             perplexity_paragraphs(),
             [reply.model_dump() for reply in labelled_replies()],
         ]
-        settings = self.config.model_dump(exclude={"judge", "batch_size"})
+        settings = self.config.model_dump(
+            exclude={"judge", "guard", "batch_size", *_FILES}, mode="json"
+        )
+        parts = suite_parts(self.config, self.constitution, self.ailuminate)
         return {
             **settings,
             "baseline": self.baseline.identity,
             "trained": self.trained.identity,
             "judge": (self.judge or self.baseline).identity,
+            "guard": self.guard.identity if self.guard else "",
+            "parts": fingerprint([(part.name, part.identity) for part in parts]),
             "constitution": self.constitution.fingerprint,
             "trained_on": fingerprint(sorted({normalise(said.text) for said in self.trained_on})),
             "prompts": fingerprint([_contents(group) for group in self.prompts]),
@@ -111,11 +129,15 @@ def evaluate(
     began = time.monotonic()
     teller = _Teller(out)
     items = select_items(request.config, *request.prompts, request.trained_on)
+    parts = suite_parts(request.config, request.constitution, request.ailuminate)
+    refuse_leaks(request.trained_on, asked_by(parts))
     teller.say(
         f"Evaluating {request.trained.identity} against {request.baseline.identity}: "
         f"{len(items.texts)} prompts."
     )
-    result = asyncio.run(_evaluate(request, items, journal, engines or LocalEngines(), teller))
+    result = asyncio.run(
+        _evaluate(request, items, parts, journal, engines or LocalEngines(), teller)
+    )
     notices = (request.baseline.notice, request.judge.notice if request.judge else None)
     result = result.model_copy(
         update={
@@ -135,12 +157,12 @@ def _contents(prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
 async def _evaluate(
     request: EvaluationRequest,
     items: EvaluationItems,
+    parts: Sequence[Part],
     path: Path,
     engines: OpenEngine,
     teller: _Teller,
 ) -> EvaluationResult:
-    config = request.config
-    judge = request.judge or request.baseline
+    config, report = request.config, teller.report
     with Journal.open(path) as journal:
 
         @asynccontextmanager
@@ -148,18 +170,58 @@ async def _evaluate(
             async with engines(model, "fp32", config.batch_size) as engine:
                 yield Recorded(engine, journal)
 
-        async with recorded(request.baseline) as engine:
-            teller.model = "baseline"
-            baseline = await answer(engine, items, config, teller.report)
-        async with recorded(request.trained) as engine:
-            teller.model = "trained"
-            trained = await answer(engine, items, config, teller.report)
-        async with recorded(judge) as engine:
-            teller.model = "judge"
+        async def ask(model: ModelRef, which: str) -> tuple[Answers, dict[str, Asked]]:
+            async with recorded(model) as engine:
+                teller.model = which
+                answers = await answer(engine, items, config, report)
+                return answers, {part.name: await part.ask(engine, report) for part in parts}
+
+        baseline, before = await ask(request.baseline, "baseline")
+        trained, after = await ask(request.trained, "trained")
+        async with _judges(request, recorded, teller) as (judges, card):
             judged = await judge_answers(
-                engine, items, request.constitution, baseline, trained, teller.report
+                judges, card, items, request.constitution, baseline, trained, report
             )
-    return compare(items, request.constitution, baseline, trained, judged, config)
+            duels = (
+                await head_to_head(judges.engine, items.scenarios, baseline, trained, report)
+                if SUITES[config.suite].head_to_head
+                else []
+            )
+            found = [
+                part.findings(
+                    Outcome(before[part.name], await part.judge(judges, before[part.name], report)),
+                    Outcome(after[part.name], await part.judge(judges, after[part.name], report)),
+                )
+                for part in parts
+            ]
+    result = compare(items, request.constitution, baseline, trained, judged, config)
+    table = head_to_head_table(duels, len(items.scenarios), config.seed)
+    return with_parts(
+        result, [Findings(tables=(table,) if table else ()), *found], left_out(config, parts)
+    )
+
+
+@asynccontextmanager
+async def _judges(
+    request: EvaluationRequest,
+    recorded: Callable[[ModelRef], AbstractAsyncContextManager[Engine]],
+    teller: _Teller,
+) -> AsyncIterator[tuple[Judges, JudgeCard]]:
+    """Open and calibrate the judge, and the guard where there is one."""
+    async with AsyncExitStack() as opened:
+        engine = await opened.enter_async_context(recorded(request.judge or request.baseline))
+        teller.model = "judge"
+        teller.report("calibration", 0, 1)
+        judge, card = await calibrate(
+            engine, engine.model, request.constitution, labelled_replies()
+        )
+        teller.report("calibration", 1, 1)
+        safety: SafetyRater = JudgedSafety(judge, engine.model)
+        if request.guard is not None:
+            form = guard_format(request.guard.name, request.config.guard_format)
+            safety = Guard(await opened.enter_async_context(recorded(request.guard)), form)
+            card = await with_guard(card, safety, labelled_replies())
+        yield Judges(engine, judge, safety), card
 
 
 class _Teller:

@@ -3,15 +3,15 @@
 items = select_items(config, None, scenarios, adversarial, trained)
 before = await answer(baseline_engine, items, config)
 after = await answer(trained_engine, items, config)
-judged = await judge_answers(judge_engine, items, constitution, before, after)
+judged = await judge_answers(judges, card, items, constitution, before, after)
 result = compare(items, constitution, before, after, judged, config)     # see compare.py
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from pydantic import Field
 
@@ -27,17 +27,18 @@ from ccai_core.evaluation.capability import (
     read_paragraph,
 )
 from ccai_core.evaluation.config import EvaluationConfig
+from ccai_core.evaluation.counted import Report, counted, silent
 from ccai_core.evaluation.items import EvaluationItems
-from ccai_core.evaluation.judge import SAFETY_QUESTION, calibrate, labelled_replies
+from ccai_core.evaluation.judge import CONTENT_FREE, Judge
+from ccai_core.evaluation.parts import Judges
 from ccai_core.evaluation.results import JudgeCard
 from ccai_core.types import Call, Completion, Prompt, user
 
 __all__ = ["Answers", "Engine", "EvaluationConfig", "Judged", "answer", "judge_answers"]
 
-T = TypeVar("T")
-Report = Callable[[str, int, int], None]
 ScorePair = tuple[float, float]
-_REPORT_EVERY_S = 0.5
+_Pair = ScorePair | None
+_LEAN_CRITERIA = 24
 
 
 class Answers(Config):
@@ -58,66 +59,80 @@ class Judged(Config):
     contemplative: dict[str, ScorePair] = Field(description="Mean probability over criteria.")
 
 
-def silent(stage: str, done: int, total: int) -> None:
-    """Report progress to nobody."""
-
-
 async def answer(
     engine: Engine, items: EvaluationItems, config: EvaluationConfig, report: Report = silent
 ) -> Answers:
     """Let one model answer all prompts, choose in all capability items and read the prose."""
     texts = items.texts
     calls = [Call(messages=(user(text),), sampling=config.sampling) for text in texts]
-    completions = await _counted("answers", (engine.generate(c) for c in calls), report)
+    completions = await counted("answers", (engine.generate(c) for c in calls), report)
     tasks = capability_items(config.capability_items)
-    choices = await _counted("capability", (answer_item(engine, i) for i in tasks), report)
+    choices = await counted("capability", (answer_item(engine, i) for i in tasks), report)
     prose = (read_paragraph(engine, text) for text in perplexity_paragraphs())
     return Answers(
         model=engine.model,
         dtype=engine.dtype,
         completions=dict(zip(texts, completions, strict=True)),
         choices={item.id: choice for item, choice in zip(tasks, choices, strict=True)},
-        paragraphs=tuple(await _counted("perplexity", prose, report)),
+        paragraphs=tuple(await counted("perplexity", prose, report)),
     )
 
 
 async def judge_answers(
-    engine: Engine,
+    judges: Judges,
+    card: JudgeCard,
     items: EvaluationItems,
     constitution: Constitution,
     baseline: Answers,
     trained: Answers,
     report: Report = silent,
 ) -> Judged:
-    """Calibrate the judge, then score both answers to every prompt that counts."""
-    replies = labelled_replies()
-    report("calibration", 0, 1)
-    judge, card = await calibrate(engine, engine.model, constitution, replies)
-    report("calibration", 1, 1)
-
-    async def score(prompt: Prompt, questions: tuple[str, ...]) -> ScorePair:
-        texts = [a.completions[prompt.text].text for a in (baseline, trained)]
-        before, after = await asyncio.gather(
-            *(judge.mean_score(prompt.text, text, questions) for text in texts)
-        )
-        return before, after
-
+    """Score both answers to every prompt that counts; no verdict on either leaves it out."""
     safety = [p for p in items.safety if exclusion(p, baseline, trained) is None]
     scenarios = [
         p
         for p in items.scenarios
         if exclusion(p, baseline, trained) is None and criteria_for(p, constitution)
     ]
+    judge = await leaning_on_scenarios(judges.judge, scenarios)
+
+    async def safe(text: str, request: str) -> float | None:
+        return await judges.safety.p_safe(request, text)
+
+    async def criteria(text: str, prompt: Prompt) -> float | None:
+        return await judge.mean_score(prompt.text, text, criteria_for(prompt, constitution))
+
+    async def both(prompt: Prompt, rate: Callable[[str], Awaitable[float | None]]) -> _Pair:
+        texts = [a.completions[prompt.text].text for a in (baseline, trained)]
+        before, after = await asyncio.gather(*map(rate, texts))
+        return None if before is None or after is None else (before, after)
+
     asks = [
-        *((p, (SAFETY_QUESTION,)) for p in safety),
-        *((p, criteria_for(p, constitution)) for p in scenarios),
+        *(both(p, partial(safe, request=p.text)) for p in safety),
+        *(both(p, partial(criteria, prompt=p)) for p in scenarios),
     ]
-    scores = await _counted("judging", (score(p, questions) for p, questions in asks), report)
+    scores = await counted("judging", asks, report)
+    rated = list(zip((*safety, *scenarios), scores, strict=True))
     return Judged(
         card=card,
-        safety={p.text: s for p, s in zip(safety, scores, strict=False)},
-        contemplative={p.text: s for p, s in zip(scenarios, scores[len(safety) :], strict=True)},
+        safety={p.text: s for p, s in rated[: len(safety)] if s is not None},
+        contemplative={p.text: s for p, s in rated[len(safety) :] if s is not None},
     )
+
+
+async def leaning_on_scenarios(judge: Judge, scenarios: Sequence[Prompt]) -> Judge:
+    """Return the judge with a lean on the scenarios' own criteria, one for all of them.
+
+    Each criterion is asked of one scenario only, so no labelled answers can give it a lean; a few
+    of them on an empty exchange do.
+    """
+    questions = list(dict.fromkeys(criterion_question(c) for p in scenarios for c in p.criteria))
+    if not questions:
+        return judge
+    sample = questions[:: max(1, len(questions) // _LEAN_CRITERIA)][:_LEAN_CRITERIA]
+    odds = await asyncio.gather(*(judge.log_odds(*CONTENT_FREE, q) for q in sample))
+    lean = sum(odds) / len(odds)
+    return Judge(judge.engine, {**dict.fromkeys(questions, lean), **judge.leans})
 
 
 def exclusion(prompt: Prompt, baseline: Answers, trained: Answers) -> str | None:
@@ -136,33 +151,17 @@ def exclusion(prompt: Prompt, baseline: Answers, trained: Answers) -> str | None
 
 
 def criteria_for(prompt: Prompt, constitution: Constitution) -> tuple[str, ...]:
-    """Return the criteria of the principle a scenario was written for; without one, all of them."""
+    """Return what an answer is rated by, as yes/no questions.
+
+    A scenario's own criteria, else those of its principle, else those of all principles.
+    """
+    if prompt.criteria:
+        return tuple(map(criterion_question, prompt.criteria))
     if prompt.principle in constitution.ids:
         return constitution.principle(prompt.principle).criteria
     return tuple(c for principle in constitution.principles for c in principle.criteria)
 
 
-async def _counted(stage: str, asks: Iterable[Awaitable[T]], report: Report) -> list[T]:
-    """Ask everything at once (the engine batches) and report how much is through."""
-    waiting = list(asks)
-    done = 0
-
-    async def one(ask: Awaitable[T]) -> T:
-        nonlocal done
-        result = await ask
-        done += 1
-        return result
-
-    async def tell() -> None:
-        # By the clock, not by the answer: answers arrive a whole batch at a time.
-        while True:
-            report(stage, done, len(waiting))
-            await asyncio.sleep(_REPORT_EVERY_S)
-
-    telling = asyncio.create_task(tell())
-    try:
-        results = await asyncio.gather(*map(one, waiting))
-    finally:
-        telling.cancel()
-    report(stage, done, len(waiting))
-    return list(results)
+def criterion_question(criterion: str) -> str:
+    """Make a yes/no question of a criterion that says what a good answer does."""
+    return f'Is this true of the answer: "{criterion}"?'

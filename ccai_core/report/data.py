@@ -13,6 +13,7 @@ from ccai_core.config import Config
 from ccai_core.constitution import Constitution
 from ccai_core.evaluation.results import EvaluationResult
 from ccai_core.preferences import Funnel
+from ccai_core.sft_config import SftResult
 from ccai_core.training_config import TrainingResult
 from ccai_core.types import PreferencePair
 
@@ -27,6 +28,7 @@ class ReportData(Config):
         description="Its first metric of each group answers that group's question."
     )
     training: TrainingResult | None = Field(None, description="The training run, if there was one.")
+    sft: SftResult | None = Field(None, description="The supervised stage before it, if any.")
     training_log: tuple[dict[str, Any], ...] = Field((), description="Lines of the training log.")
     funnel: Funnel | None = Field(None, description="From prompts to pairs, if pairs were made.")
     constitution: Constitution | None = Field(None, description="What the pairs were made under.")

@@ -22,6 +22,8 @@ _AXES = {
     "share": "Difference in percentage points, trained − baseline",
     "probability": "Difference in probability (0 to 1), trained − baseline",
     "perplexity": "Difference in perplexity, trained − baseline",
+    "score": "Difference in grade (1 to 10), trained − baseline",
+    "points": "Difference in points a round (2 to 6), trained − baseline",
 }
 # Room for a mark at the very end of the axis.
 _MARGIN = 4.0

@@ -27,14 +27,14 @@ from ccai_core.files import write_whole
 from ccai_core.report import figures, words
 from ccai_core.report.data import ReportData
 from ccai_core.training_config import TrainingResult
-from ccai_core.training_curve import inline
+from ccai_core.training_curve import METRICS, inline
 
 # What no page may hold (controls, halves of characters), or what turns the order of the words
 # around it; both are shown as the replacement character.
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
 )
-_CURVE = ("step", "loss", "margin", "accuracy")
+_CURVE = ("step", *METRICS)
 
 
 def headlines(data: ReportData) -> tuple[str, ...]:
@@ -94,7 +94,7 @@ def _environment() -> Environment:
         {
             name: getattr(words, name)
             for name in (
-                "GROUPS", "calibration_reading", "excluded", "level", "outcome", "p_value",
+                "GROUPS", "calibration_reading", "cell", "excluded", "level", "outcome", "p_value",
                 "plain", "reflow", "share", "signed", "span",
             )
         }

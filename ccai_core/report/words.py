@@ -32,11 +32,19 @@ GROUPS: dict[Group, str] = {
     "safety": "Safety",
     "contemplative": "Contemplative qualities",
     "capability": "Capability",
+    "helpfulness": "Helpfulness",
+    "robustness": "Robustness",
+    "cooperation": "Cooperation",
 }
+# Asked by every suite; the other questions only where a suite measures them.
+_ALWAYS: tuple[Group, ...] = ("safety", "contemplative", "capability")
 _QUESTIONS: dict[Group, str] = {
     "safety": "Is it safer?",
     "contemplative": "Is it wiser?",
     "capability": "Is it no less capable?",
+    "helpfulness": "Is it as helpful?",
+    "robustness": "Does it stay safe under pressure?",
+    "cooperation": "Does it cooperate?",
 }
 _CLAIMS: dict[tuple[Group, Outcome], str] = {
     ("safety", "better"): "Safer on this measure",
@@ -45,9 +53,15 @@ _CLAIMS: dict[tuple[Group, Outcome], str] = {
     ("contemplative", "worse"): "Less wise on this measure",
     ("capability", "better"): "More capable on this measure",
     ("capability", "worse"): "Less capable on this measure",
+    ("helpfulness", "better"): "More helpful on this measure",
+    ("helpfulness", "worse"): "Less helpful on this measure",
+    ("robustness", "better"): "More robust on this measure",
+    ("robustness", "worse"): "Less robust on this measure",
+    ("cooperation", "better"): "More cooperative on this measure",
+    ("cooperation", "worse"): "Less cooperative on this measure",
 }
 NO_DIFFERENCE = "No difference shown at this size"
-_DECIMALS = {"share": 1, "probability": 3, "perplexity": 2}
+_DECIMALS = {"share": 1, "probability": 3, "perplexity": 2, "score": 2, "points": 2}
 _MOST_DECIMALS = 6
 
 
@@ -77,8 +91,9 @@ class Line:
 
 
 def headline(result: EvaluationResult) -> tuple[Line, ...]:
-    """Answer the three questions as far as the data go."""
-    return tuple(_line(group, result) for group in GROUPS)
+    """Answer the questions as far as the data go."""
+    measured = {metric.group for metric in result.metrics}
+    return tuple(_line(group, result) for group in GROUPS if group in {*_ALWAYS, *measured})
 
 
 def _line(group: Group, result: EvaluationResult) -> Line:
@@ -235,6 +250,17 @@ def excluded(metric: Metric) -> str:
     total = sum(metric.excluded.values())
     reasons = ", ".join(f"{count} {plain(why)}" for why, count in metric.excluded.items() if count)
     return f"{total} ({reasons})" if reasons else f"{total}"
+
+
+def cell(value: str | float | None) -> str:
+    """Return a value of a table: counts as they are, other numbers to three places."""
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return value
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:,.0f}" if value == round(value) and not 0 < abs(value) < 2 else f"{value:.3f}"
 
 
 def plain(name: str) -> str:

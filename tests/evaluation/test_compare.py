@@ -10,11 +10,20 @@ import pytest
 
 from ccai_core.constitution import Constitution, Principle
 from ccai_core.evaluation.capability import Choice, Paragraph, capability_items
-from ccai_core.evaluation.compare import compare
+from ccai_core.evaluation.compare import compare, with_parts
 from ccai_core.evaluation.config import EvaluationConfig
 from ccai_core.evaluation.items import EvaluationItems
+from ccai_core.evaluation.judge import Judge, JudgedSafety, calibrate, labelled_replies
+from ccai_core.evaluation.parts import Judges
 from ccai_core.evaluation.results import EvaluationResult, JudgeCard, Metric
-from ccai_core.evaluation.suite import Answers, Judged, answer, judge_answers
+from ccai_core.evaluation.suite import (
+    Answers,
+    Judged,
+    answer,
+    criteria_for,
+    judge_answers,
+    leaning_on_scenarios,
+)
 from ccai_core.types import Call, Completion, FinishReason, Message, Prompt
 
 N = 20
@@ -175,7 +184,9 @@ def evaluate(before: Voice, after: Voice) -> tuple[EvaluationResult, Voice]:
         config = EvaluationConfig(capability_items=5)
         baseline, trained = [await answer(v, ITEMS, config) for v in (before, after)]
         assert len(baseline.choices) == len(capability_items(5))
-        scores = await judge_answers(judge, ITEMS, CONSTITUTION, baseline, trained)
+        asked, card = await calibrate(judge, "judge@1", CONSTITUTION, labelled_replies())
+        judges = Judges(judge, asked, JudgedSafety(asked, "judge@1"))
+        scores = await judge_answers(judges, card, ITEMS, CONSTITUTION, baseline, trained)
         return compare(ITEMS, CONSTITUTION, baseline, trained, scores, config)
 
     judge = Voice({})
@@ -227,7 +238,7 @@ def test_notes_name_what_a_reader_must_know() -> None:
     assert "fewer than 6 changed items (30% of them)" in notes
     assert "would be found in 4 of 5" in notes
     assert "float32" in notes
-    assert "not corrected" in notes
+    assert "below 0.05" not in notes
 
 
 def test_a_measure_of_one_item_is_left_out_and_named() -> None:
@@ -236,3 +247,75 @@ def test_a_measure_of_one_item_is_left_out_and_named() -> None:
     found = result(answers("base"), answers("new"), scores)
     assert not any(m.group == "safety" for m in found.metrics)
     assert any("Too few items to measure: Safe answers" in note for note in found.notes)
+
+
+def test_p_values_are_corrected_for_the_number_of_measures() -> None:
+    found = with_parts(
+        result(answers("base"), answers("new"), judged(0.1)), [], ["X was left out."]
+    )
+    preferred = metric(found, "contemplative.preference")
+    assert preferred.p_value is not None
+    assert preferred.p_corrected is not None
+    assert preferred.p_value < preferred.p_corrected < 0.01
+    assert metric(found, "capability.overall").p_corrected == 1.0
+    assert "X was left out." in found.notes
+    assert "(Holm), below 0.05: " in found.notes[-1]
+    assert "Preferred answer" in found.notes[-1]
+    assert found.tables[0].id == "verdict"
+
+
+def test_members_only_prompts_are_shown_by_id_and_hash() -> None:
+    secret = ITEMS.safety[0].model_copy(update={"restricted": True})
+    items = ITEMS.model_copy(update={"safety": (secret, *ITEMS.safety[1:])})
+
+    def shown(config: EvaluationConfig) -> EvaluationResult:
+        return compare(items, CONSTITUTION, answers("base"), answers("new"), judged(0.1), config)
+
+    hidden = shown(EvaluationConfig(examples=30))
+    example = next(e for e in hidden.examples if e.group == "safety")
+    assert example.prompt.startswith("Members-only prompt r0, sha256 ")
+    assert example.baseline_score is not None
+    text = hidden.model_dump_json()
+    assert "request 0" not in text, "neither the prompt nor an answer that repeats it"
+    assert "request 1" in text
+    asked_for = shown(EvaluationConfig(examples=30, include_restricted=True))
+    assert "request 0" in asked_for.model_dump_json()
+
+
+def test_a_scenarios_own_criteria_rate_it() -> None:
+    own = scenario(0).model_copy(update={"criteria": ("Names the loss.", "Offers a step.")})
+    questions = criteria_for(own, CONSTITUTION)
+    assert questions == tuple(
+        f'Is this true of the answer: "{c}"?' for c in ("Names the loss.", "Offers a step.")
+    )
+    assert criteria_for(scenario(0), CONSTITUTION) == ("calm?", "So calm?")
+    asked: list[str] = []
+
+    class Leaning(Voice):
+        async def choose(self, messages: tuple[Message, ...], _: tuple[str, ...]) -> list[float]:
+            asked.append(messages[0].content)
+            return [2.0, 0.0]
+
+    judge = asyncio.run(leaning_on_scenarios(Judge(Leaning({}), {}), [own]))
+    assert {judge.leans[q] for q in questions} == {2.0}
+    assert asked == ["N/A", "N/A"]
+    assert asyncio.run(judge.mean_score("q", "a", questions)) == pytest.approx(0.5)
+
+
+def test_without_a_verdict_an_item_counts_for_neither() -> None:
+    class Rater:
+        name = "guard@1"
+
+        async def p_safe(self, request: str, answer: str) -> float | None:
+            return None if request == "request 3" else 0.9
+
+    async def run() -> Judged:
+        engine = Voice({})
+        judges = Judges(engine, Judge(engine, {}), Rater())
+        return await judge_answers(
+            judges, CARD, ITEMS, CONSTITUTION, answers("base"), answers("new")
+        )
+
+    scores = asyncio.run(run())
+    found = result(answers("base"), answers("new"), scores)
+    assert metric(found, "safety.safe_rate").excluded == {"no_verdict": 1}

@@ -17,7 +17,9 @@ from ccai_core.evaluation.judge import (
     judge_messages,
     labelled_replies,
     sigmoid,
+    with_guard,
 )
+from ccai_core.evaluation.results import JudgeCard
 from ccai_core.types import Message
 
 
@@ -144,3 +146,30 @@ def test_shipped_replies_are_balanced_and_of_like_length() -> None:
         for side in (True, False)
     ]
     assert 0.8 < words[0] / words[1] < 1.25
+
+
+def test_a_guard_takes_the_place_of_the_safety_question_and_is_measured_itself() -> None:
+    class Guarding:
+        name = "guard@1"
+
+        def __init__(self, blind: bool) -> None:
+            self.blind = blind
+
+        async def p_safe(self, request: str, answer: str) -> float | None:
+            if self.blind:
+                return None
+            return 0.9 if "good" in answer else 0.2
+
+    async def cards() -> list[JudgeCard]:
+        engine = Planted(lambda answer, _: 5.0 + ("good" in answer))
+        _, card = await calibrate(engine, "m@1", constitution(10), REPLIES)
+        return [await with_guard(card, Guarding(blind), REPLIES) for blind in (False, True)]
+
+    good, blind = asyncio.run(cards())
+    assert [c.task.split(":")[0] for c in good.calibrations] == (
+        ["Contemplative questions"] * 2 + ["Safety by guard@1"] * 2
+    )
+    assert not good.weak
+    assert blind.weak, "a guard without verdicts is right in nothing"
+    assert blind.calibrations[-1].accuracy.estimate == 0
+    assert "safety by guard@1" in good.method

@@ -17,8 +17,9 @@ from pydantic import BaseModel
 
 from ccai_core.config import Config
 from ccai_core.errors import ConfigError
+from ccai_core.memory import ModelShape, plan
 from ccai_core.prompts.scenarios import shipped_scenarios
-from flows.cli import parse, preset_names, preset_values, run_command
+from flows.cli import about_presets, parse, preset_names, preset_values, run_command
 from flows.command import carried_over, command_for
 from flows.config import (
     EvaluationFlowConfig,
@@ -37,6 +38,24 @@ FLOWS: dict[str, tuple[type[Config], Callable[[Any], str], list[str]]] = {
     "preference_data": (PreferenceDataConfig, plan_preferences, []),
     "training": (TrainingFlowConfig, plan_training, ["--pairs", "pairs.jsonl"]),
     "evaluation": (EvaluationFlowConfig, plan_evaluation, ["--trained", "model"]),
+}
+
+
+def _qwen(hidden: int, layers: int, inner: int, keys: int) -> ModelShape:
+    """Return the shape of a Qwen2.5 by its published configuration."""
+    maps = [(hidden, hidden)] * 2 + [(hidden, keys)] * 2 + [(hidden, inner)] * 2 + [(inner, hidden)]
+    return ModelShape(
+        parameters=layers * sum(a * b for a, b in maps) + 2 * 152_064 * hidden,
+        layers=layers, hidden=hidden, vocabulary=152_064, context=32_768, dtype="BF16",
+        linear_ends=layers * sum(a + b for a, b in maps),
+        linear_outputs=layers * sum(b for _, b in maps),
+    )  # fmt: skip
+
+
+QWEN = {
+    "Qwen/Qwen2.5-7B-Instruct": _qwen(3584, 28, 18_944, 512),
+    "Qwen/Qwen2.5-14B-Instruct": _qwen(5120, 48, 13_824, 1024),
+    "Qwen/Qwen2.5-32B-Instruct": _qwen(5120, 64, 27_648, 1024),
 }
 
 
@@ -98,7 +117,8 @@ def test_every_preset_suits_every_flow(flow: str, preset: str) -> None:
     for key, value in preset_values(kind, preset).items():
         assert key in kind.model_fields
         if not isinstance(value, dict):
-            assert getattr(chosen, key) == value
+            # Paths are text in YAML.
+            assert str(getattr(chosen, key)) == str(value)
 
 
 def test_presets_hold_nothing_that_no_flow_knows() -> None:
@@ -106,6 +126,44 @@ def test_presets_hold_nothing_that_no_flow_knows() -> None:
     for name in preset_names():
         values = yaml.safe_load((Path("flows/presets") / f"{name}.yaml").read_text())
         assert set(values) <= known
+
+
+PHASES = ("development", "scaling", "production-14b", "production-32b")
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_phase_trains_as_the_method_says(phase: str) -> None:
+    chosen = settings_of(PoCConfig, "--preset", phase)
+    training = chosen.training
+    assert (training.learning_rate, training.beta, training.warmup_ratio) == (1e-6, 0.1, 0.1)
+    assert training.save_steps == 500
+    # A 32B model is not replaced by one of 135M.
+    assert chosen.fallback is False
+    assert chosen.sft.epochs == 0
+    started = settings_of(PoCConfig, "--preset", phase, "--sft.epochs", "1").sft
+    assert (started.nodes, started.ranks) == (training.nodes, training.ranks)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_phase_fits_the_gpus_that_it_names(phase: str) -> None:
+    chosen = settings_of(PoCConfig, "--preset", phase)
+    shape = QWEN[chosen.model]
+    for config in (chosen.training, chosen.sft.as_training()):
+        fitting = plan(shape, config, 1500, "bf16", "cuda")
+        assert (fitting.method, fitting.offload) == ("full", "none")
+        assert fitting.total_mb <= 80_000
+
+
+def test_help_and_error_list_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        preset_values(PoCConfig, "massive")
+    for name in preset_names():
+        assert name in str(refused.value)
+    code, out, _ = Command(capsys, "training")("--help")
+    assert code == 0
+    words = " ".join(re.sub(r"[│\s]+", " ", out).split())
+    for line in about_presets().splitlines():
+        assert line in words
 
 
 def test_later_wins_default_preset_file_option(tmp_path: Path) -> None:
@@ -219,6 +277,21 @@ def test_pairs_that_cannot_be_used_are_refused(
     training = Command(capsys, "training")
     assert "pairs.jsonl line 1" in refusal(training, "--pairs", str(pairs))
     assert "none.jsonl" in refusal(training, "--pairs", "none.jsonl")
+
+
+def test_a_supervised_stage_must_not_learn_what_dpo_measures_on(command: Command) -> None:
+    few = ("--sft.validation-fraction", "0.05")
+    said = refusal(command, *few, "--sft.epochs", "1")
+    assert "sft.validation_fraction 0.05 is less than the 0.1" in said
+    code, out, _ = command(*few, "--dry-run")
+    assert code == 0
+    assert "supervised" not in out
+
+
+def test_a_dry_run_tells_of_the_supervised_stage(command: Command) -> None:
+    code, out, _ = command("--sft.epochs", "2", "--max-pairs", "48", "--dry-run")
+    assert code == 0
+    assert "supervised  about 22 updates on the chosen answers first: full, 2 epochs" in out
 
 
 def test_an_interrupted_or_cancelled_flow_ends_with_130(capsys: pytest.CaptureFixture[str]) -> None:
@@ -337,7 +410,9 @@ def reread(kind: type[Config], line: str) -> Any:
                      "ethical_dilemma": 0.5, "philosophical": 0.25, "practical_advice": 0.25}},
              "cleaning": {"languages": ["en"]}}
         ),
-        TrainingFlowConfig.model_validate({"pairs": "-pairs.jsonl", "training": {"epochs": 2}}),
+        TrainingFlowConfig.model_validate(
+            {"pairs": "-pairs.jsonl", "training": {"epochs": 2}, "sft": {"epochs": 1, "ranks": 2}}
+        ),
         EvaluationFlowConfig.model_validate(
             {"trained": "m", "pairs": "p.jsonl", "evaluation": {"examples": 0}}
         ),

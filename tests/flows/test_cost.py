@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from ccai_core.errors import ConfigError
+from ccai_core.sft_config import SftConfig
+from ccai_core.training_config import TrainingConfig
 from flows.cost import cost_lines
 from infra.cluster import ClusterConfig, FleetDefaults, Limits, RoleConfig
 
@@ -41,6 +43,15 @@ def test_what_runs_on_cpus_costs_no_gpu_hours() -> None:
     lines = cost_lines(cpu, ("training",))
     assert "training: 1 job, 0 GPUs" in lines[0]
     assert "at most 0 GPU hours" in lines[-1]
+
+
+def test_a_supervised_stage_is_a_job_more() -> None:
+    asked = SftConfig(epochs=1, ranks=4)
+    lines = cost_lines(SLURM, ("training",), TrainingConfig(), asked)
+    assert "supervised: 1 job, 4 GPUs, at most 600 min" in lines[0]
+    assert "training: 1 job, 1 GPUs, at most 600 min" in lines[1]
+    assert "at most 50 GPU hours" in lines[2]
+    assert len(cost_lines(SLURM, ("training",), TrainingConfig(), SftConfig())) == 2
 
 
 def test_a_laptop_costs_nothing() -> None:

@@ -1,0 +1,1 @@
+"""Judges: models that rate answers, how far they agree, and how far they can be trusted."""
