@@ -34,6 +34,7 @@ from ccai_core.training_data import file_hash, fit, hold_out, read_pairs
 from ccai_core.training_fit import until_it_fits
 from ccai_core.training_log import TrainingLog
 from ccai_core.training_output import RunFolder, is_disk_full, tell
+from ccai_core.training_reporters import check_reporters
 from ccai_core.types import PreferencePair
 
 __all__ = ["TrainingConfig", "TrainingResult", "Validation", "estimate_steps", "train"]
@@ -90,6 +91,7 @@ def train(
         ArtifactError: `out` belongs to another run or process.
     """
     began = time.monotonic()
+    check_reporters(config.report_to)
     where = _device(device)
     precision = training_precision(config.precision, where)
     inputs = _inputs(config, model, pairs)

@@ -46,7 +46,6 @@ _FIXED: dict[str, Any] = {
     "save_total_limit": None,
     "logging_strategy": "steps",
     "logging_nan_inf_filter": False,
-    "report_to": [],
     "disable_tqdm": True,
 }
 
@@ -142,6 +141,7 @@ def dpo_settings(
         eval_steps=config.eval_steps or math.ceil(batches / config.gradient_accumulation),
         save_steps=config.save_steps,
         logging_steps=config.log_steps,
+        report_to=list(config.report_to),
         **_FIXED,
     )
     # Several visible GPUs would make Trainer use DataParallel, which DPOTrainer refuses.

@@ -31,6 +31,7 @@ _MORE_PANELS = (
 )
 # Panels with more than one line: their metrics, and what each is called in the legend.
 _LINES = {"reward": (("reward_chosen", " chosen"), ("reward_rejected", " rejected"))}
+_SHARING = {line for lines in _LINES.values() for line, _ in lines}
 _SECOND: dict[str, Any] = {"linestyle": ":", "marker": ""}
 # More panels than these stand side by side.
 _UNDER_EACH_OTHER = 3
@@ -161,7 +162,7 @@ def _panel(axes: Any, entries: _Entries, metric: str, label: str) -> None:
             if points:
                 look = {**style, **(_SECOND if number else {})}
                 axes.plot(*zip(*points, strict=True), label=f"{name}{which}", **look)
-                axes.legend(frameon=False)
+                axes.legend(frameon=False, fontsize="small" if line in _SHARING else "medium")
     axes.set_title(label, loc="left", fontsize="medium")
     axes.grid(visible=True, alpha=0.3)
 

@@ -74,14 +74,15 @@ class Speed:
         read = sum(parts, Read())
         if not training or not seconds:
             return read, {}
+        now = memory_now_mb(self._device)
         possible = self.ceiling.flops * seconds * len(parts)
         return read, {
             "pairs_per_second": round(read.pairs / seconds, 3),
             "tokens_per_second": round(read.tokens / seconds, 1),
             "padding": round(read.padding, 4),
             "mfu": round(self._work.flops(read) / possible, 4),
-            "memory_mb": memory_now_mb(self._device),
-            "peak_memory_mb": memory.peak_mb(self._device),
+            "memory_mb": now,
+            "peak_memory_mb": max(now, memory.peak_mb(self._device)),
         }
 
 

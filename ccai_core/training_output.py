@@ -60,7 +60,9 @@ class RunFolder:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            held = FileLock(self.root / ".lock", timeout=0)
+            # An older copy of this job that was asked to leave may still be saving.
+            patience = float(os.environ.get("CCAI_LEAVE_SECONDS", 0))
+            held = FileLock(self.root / ".lock", timeout=patience)
             held.acquire()
         except Timeout:
             raise ArtifactError(

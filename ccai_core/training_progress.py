@@ -122,7 +122,9 @@ class Progress(TrainerCallback):  # type: ignore[misc]
             f"loss {metrics['loss']:.4f}, margin {metrics['margin']:+.4f}, "
             f"accuracy {metrics['accuracy']:.2f}{_words(metrics)}{self._remaining(step, total)}"
         )
-        self._warn(state)
+        # Signs are means over ten lines, and to look for them is to read the whole log.
+        if event == "eval" or len(self._entries) % 10 == 0:
+            self._warn(state)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Have the best weights so far saved, and end what no longer gets better."""

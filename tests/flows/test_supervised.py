@@ -28,6 +28,7 @@ def config(server: str, tmp_path: Path) -> TrainingFlowConfig:
     )
 
 
+@pytest.mark.slow
 def test_dpo_starts_from_the_fine_tuned_model(config: TrainingFlowConfig) -> None:
     summary = training(config)
     first, second = summary.findings[:2]
