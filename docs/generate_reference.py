@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 # A script's own folder is on the path, the checkout above it is not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import tyro
 import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -28,6 +29,7 @@ from flows.config import (
     PrepareDataConfig,
     TrainingFlowConfig,
 )
+from flows.human_evaluation_config import BuildReviewConfig, CollectReviewConfig
 from flows.sweep_config import SweepConfig
 from infra.cluster import ClusterConfig, Container, FleetDefaults, Limits
 
@@ -39,6 +41,8 @@ FLOWS: dict[str, type[BaseModel]] = {
     "training": TrainingFlowConfig,
     "sweep": SweepConfig,
     "evaluation": EvaluationFlowConfig,
+    "human_evaluation build": BuildReviewConfig,
+    "human_evaluation collect": CollectReviewConfig,
 }
 
 _HEAD = """\
@@ -94,7 +98,10 @@ def _groups(
             above = option if plain else f"{option}{name.replace('_', '-')}."
             inner.append((field.annotation, above, f"{key}{name}.", field.description or ""))
         else:
-            rows.append((f"--{option}{name.replace('_', '-')}", f"{key}{name}", field))
+            words = f"{option}{name.replace('_', '-')}"
+            # tyro's word for what stands without an option.
+            positional = tyro.conf.Positional in field.metadata
+            rows.append((words.upper() if positional else f"--{words}", f"{key}{name}", field))
     if rows:
         yield title, rows
     for annotation, above, below, description in inner:

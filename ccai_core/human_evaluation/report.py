@@ -1,0 +1,231 @@
+"""The report of an expert review: the same sentences and tables as one HTML page and as Markdown.
+
+Comments and names are data: escaped in both.
+
+    write_whole(folder / "expert_review.html", render_html(result))
+    write_whole(folder / "expert_review.md", render_markdown(result))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ccai_core.dataset_card import cell, table
+from ccai_core.human_evaluation.results import PREFERENCE
+from ccai_core.human_evaluation.results import HumanEvaluation as Result
+from ccai_core.human_evaluation.words import (
+    Section,
+    comparison,
+    number,
+    question_title,
+    reading_of_alpha,
+    share,
+    with_interval,
+)
+
+
+def headline(result: Result) -> tuple[str, ...]:
+    """Return what was found, a sentence each two models."""
+    if not result.win_rates:
+        return ("No preferences were collected.",)
+    return tuple(comparison(win) for win in result.win_rates)
+
+
+def render_markdown(result: Result) -> str:
+    """Return the report as Markdown."""
+    lines = [f"- {cell(line)}" for line in (*headline(result), *result.notes)]
+    parts = ["# Expert review", "\n".join(lines)]
+    for section in sections(result):
+        parts += [f"## {section.title}", cell(section.about)]
+        parts += [table(section.columns, section.rows)] if section.rows else []
+    return "\n\n".join(parts) + "\n"
+
+
+def render_html(result: Result) -> str:
+    """Return the report as a page that loads nothing and runs no script."""
+    style = (files("ccai_core.resources") / "report" / "report.css").read_text("utf-8")
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            result=result,
+            headline=headline(result),
+            sections=tuple(sections(result)),
+            style=Markup(style),  # noqa: S704 (a file of this package)
+        )
+    )
+
+
+def sections(result: Result) -> Iterator[Section]:
+    """Yield the parts of the report in order."""
+    yield _preferences(result)
+    if result.ratings:
+        yield _ratings(result)
+    yield _agreement(result)
+    if result.judge:
+        yield _judge(result)
+    yield _reviewers(result)
+    if result.rejected or result.excluded:
+        yield _left_out(result)
+    if result.comments:
+        yield _comments(result)
+
+
+def _preferences(result: Result) -> Section:
+    leaning = (
+        f" The answer on the left got {with_interval(result.left, share)} of the clear "
+        "preferences; models stood there equally often."
+        if result.left
+        else ""
+    )
+    return Section(
+        "Preferences",
+        "Share of comparisons that a model won; about equal counts half for either. Intervals are "
+        f"95%, from a bootstrap that draws both reviewers and prompts.{leaning}",
+        ("model", "against", "win rate", "won", "equal", "lost", "prompts"),
+        tuple(
+            (
+                win.model,
+                win.other,
+                with_interval(win.rate, share),
+                str(win.wins),
+                str(win.ties),
+                str(win.losses),
+                str(win.prompts),
+            )
+            for win in result.win_rates
+        ),
+    )
+
+
+def _ratings(result: Result) -> Section:
+    means = {(r.question, r.model): with_interval(r.mean, number) for r in result.ratings}
+    asked = list(dict.fromkeys(r.question for r in result.ratings))
+    differences = [
+        (
+            question_title(d.question),
+            f"{d.model} minus {d.other}",
+            with_interval(d.difference, lambda value: f"{value:+.2f}"),
+        )
+        for d in result.differences
+    ]
+    levels = [
+        (question_title(question), model, means[question, model])
+        for question in asked
+        for model in result.models
+        if (question, model) in means
+    ]
+    return Section(
+        "Ratings",
+        "Means from 1 to 5 with 95% intervals, and differences of two models from the same draws. "
+        "A difference is shown where its interval excludes 0.",
+        ("question", "model", "mean"),
+        tuple(levels + differences),
+    )
+
+
+def _agreement(result: Result) -> Section:
+    return Section(
+        "Agreement of the reviewers",
+        "Krippendorff's alpha for ordered values: 1 is full agreement, 0 what chance gives. From "
+        "0.8 on values are commonly relied upon, from 0.667 on for tentative conclusions.",
+        ("question", "alpha", "reading", "judged by two or more", "judgements"),
+        tuple(
+            (
+                "Preference" if line.question == PREFERENCE else question_title(line.question),
+                with_interval(line.alpha, number) if line.alpha else "–",
+                reading_of_alpha(line.alpha),
+                str(line.shared),
+                str(line.judgements),
+            )
+            for line in result.agreement
+        ),
+    )
+
+
+def _judge(result: Result) -> Section:
+    judge = result.judge
+    assert judge is not None  # noqa: S101 (asked for above)
+    correlation = judge.rank_correlation
+    return Section(
+        "The judge against people",
+        "Whether the scores that the answers came with prefer what people prefer (chance: 50%), "
+        "and how they go together with people's ratings.",
+        ("measure", "value", "of"),
+        (
+            (
+                "prefers the same answer",
+                with_interval(judge.same, share) if judge.same else "–",
+                f"{judge.compared} pairs; {judge.undecided} more without a preference",
+            ),
+            (
+                "rank correlation with the mean rating",
+                with_interval(correlation, number) if correlation else "–",
+                f"{judge.rated} answers",
+            ),
+        ),
+    )
+
+
+def _reviewers(result: Result) -> Section:
+    return Section(
+        "Reviewers",
+        f"{len(result.reviewers)} pages came back, {len(result.missing)} did not.",
+        ("page", "items", "answered", "skipped", "checks failed", "minutes", "counted"),
+        tuple(
+            (
+                card.id,
+                str(card.items),
+                str(card.done),
+                str(card.skipped),
+                f"{card.checks_failed} of {card.checks}",
+                f"{card.minutes:.0f}",
+                "yes" if card.counted else "no",
+            )
+            for card in result.reviewers
+        ),
+    )
+
+
+def _left_out(result: Result) -> Section:
+    return Section(
+        "Left out",
+        "Files that were not used, and prompts that were not shown, with the reason.",
+        ("what", "reason"),
+        (
+            *((name, reason) for name, reason in result.rejected.items()),
+            *((f"{count} prompts", reason) for reason, count in result.excluded.items()),
+        ),
+    )
+
+
+def _comments(result: Result) -> Section:
+    return Section(
+        "Comments",
+        "What reviewers wrote, by prompt; from whom is not kept.",
+        ("prompt", "about answers of", "comment"),
+        tuple(
+            (
+                f"{comment.prompt} ({result.prompts.get(comment.prompt, '')})",
+                ", ".join(comment.models),
+                comment.text,
+            )
+            for comment in result.comments
+        ),
+    )
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("ccai_core", "resources/human_evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
