@@ -12,7 +12,7 @@ Everything is checked before the first trial: names, limits, and that training t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self, get_args, get_origin
@@ -23,12 +23,19 @@ from ccai_core.config import Config, explain, load_yaml
 from ccai_core.errors import ConfigError, did_you_mean
 from ccai_core.training_config import LAYOUT, TrainingConfig
 
+# What these say is heard only beside another setting of that value.
+_ONLY_WITH = {
+    "lora_rank": ("method", "lora"), "lora_alpha": ("method", "lora"),
+    "lora_dropout": ("method", "lora"), "label_noise": ("loss", "robust"),
+    "simpo_gamma": ("loss", "simpo"),
+}  # fmt: skip
 # These say how a run is measured or stored, not how it learns.
 _NOT_LEARNING = LAYOUT | {
     "save_steps", "keep_checkpoints", "log_steps", "eval_steps", "validation_fraction",
     "max_memory_mb", "save_dtype", "over_length", "precision", "seed",
 }  # fmt: skip
 _SUFFIXES = {".yaml", ".yml"}
+_TRIED = 1000
 
 
 class Dimension(Config):
@@ -59,6 +66,12 @@ class Dimension(Config):
             raise ValueError(f"log needs low above 0, not {self.low:g}")
         if self.log and self.step:
             raise ValueError("log and step do not go together: leave out one")
+        if self.step:
+            steps = (self.high - self.low) / self.step
+            if steps < 0.5 or abs(steps - round(steps)) > 1e-6:
+                raise ValueError(
+                    f"steps of {self.step:g} from {self.low:g} do not come to {self.high:g}"
+                )
         return self
 
     @property
@@ -92,20 +105,39 @@ class SearchSpace(Config):
             raise ConfigError(explain(error, TrainingConfig, f"{self.source}: {values}")) from None
 
     def check(self, base: TrainingConfig) -> None:
-        """Pass if training takes both ends of each range and every choice beside `base`.
+        """Pass if training takes the values of each setting beside `base`, and hears what they say.
+
+        Of a range of numbers its ends are tried, of whole numbers the first thousand.
 
         Raises:
             ConfigError: names the setting and the value.
         """
         for name, dimension in self.dimensions.items():
-            for value in dimension.choices or (dimension.low, dimension.high):
-                if self.is_whole(name) and isinstance(value, float):
-                    if not value.is_integer():
-                        raise ConfigError(
-                            f"{self.source}: {name}: {value:g} must be a whole number."
-                        )
-                    value = int(value)
+            self._check_heard(name, base)
+            for value in dimension.choices or self._of_range(name, dimension):
                 self.config(base, {name: value})
+
+    def _of_range(self, name: str, dimension: Dimension) -> Iterable[float]:
+        low, high = dimension.low or 0.0, dimension.high or 0.0
+        if not self.is_whole(name):
+            return low, high
+        for value in (low, high, dimension.step or 1.0):
+            if not value.is_integer():
+                raise ConfigError(f"{self.source}: {name}: {value:g} must be a whole number.")
+        # Some are refused in the middle: accumulation that processes cannot share equally.
+        every = range(int(low), int(high) + 1, int(dimension.step or 1))
+        return *every[:_TRIED], int(high)
+
+    def _check_heard(self, name: str, base: TrainingConfig) -> None:
+        other, wanted = _ONLY_WITH.get(name, (name, None))
+        if wanted is None:
+            return
+        values = self.dimensions[other].choices if other in self.dimensions else ()
+        if wanted not in (values or (getattr(base, other),)):
+            raise ConfigError(
+                f"{self.source}: {name} means nothing with {other} {getattr(base, other)}: set "
+                f"{other} to {wanted}, or leave {name} out."
+            )
 
 
 def shipped_spaces() -> list[str]:
@@ -133,7 +165,8 @@ def read_space(name: str) -> SearchSpace:
 def _parsed(values: Mapping[str, Any], source: str) -> SearchSpace:
     if not values:
         raise ConfigError(f"{source}: names no setting. Valid: {', '.join(_searchable())}.")
-    dimensions = {name: _dimension(name, said, source) for name, said in values.items()}
+    # YAML reads some words as something else: `on`, a number.
+    dimensions = {str(name): _dimension(str(name), said, source) for name, said in values.items()}
     return SearchSpace(source=source, dimensions=dimensions)
 
 

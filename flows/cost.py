@@ -35,10 +35,11 @@ def cost_lines(
     steps: tuple[Step, ...],
     training: TrainingConfig | None = None,
     sft: SftConfig | None = None,
+    trainings: int = 1,
 ) -> list[str]:
     """Return a line a step, and the sum; nothing for a machine that is the user's own.
 
-    A supervised stage that `sft` asks for comes before the training.
+    A supervised stage that `sft` asks for comes before the training, or the many of a sweep.
 
     Raises:
         ConfigError: the profile's engine cannot do what a step needs, or a node has fewer GPUs than
@@ -53,7 +54,8 @@ def cost_lines(
         if step == "training" and sft and sft.epochs:
             asks.append(_ask(cluster, "supervised", sft.nodes, sft.ranks))
         together = training if step == "training" and training else TrainingConfig()
-        asks.append(_ask(cluster, step, together.nodes, together.ranks))
+        jobs = trainings if step == "training" else 1
+        asks.append(_ask(cluster, step, together.nodes, together.ranks, jobs))
     lines = [f"{'jobs' if not n else '':<12}{ask.text}" for n, ask in enumerate(asks)]
     if cluster.kind == "slurm":
         lines.append(f"{'cost':<12}{_sum(cluster, asks)}")
@@ -69,7 +71,7 @@ def _check_scoring(cluster: ClusterConfig) -> None:
         )
 
 
-def _ask(cluster: ClusterConfig, step: Step, nodes: int, ranks: int) -> _Ask:
+def _ask(cluster: ClusterConfig, step: Step, nodes: int, ranks: int, jobs: int = 1) -> _Ask:
     if cluster.fleet is not None and step in _FLEETS:
         fleet, minutes = cluster.fleet, cluster.for_role("fleet").minutes
         count, gpus = _FLEETS[step], fleet.instances * fleet.gpus
@@ -82,10 +84,11 @@ def _ask(cluster: ClusterConfig, step: Step, nodes: int, ranks: int) -> _Ask:
             f"ranks {ranks}: a node of cluster {cluster.name!r} has {role.gpus_per_node} GPUs "
             "(gpus_per_node). Take fewer ranks, and more nodes."
         )
-    what = f"{step}: 1 job, {gpus * ranks} GPUs{f' on each of {nodes} nodes' if nodes > 1 else ''}"
+    many = f"{jobs} jobs, each" if jobs > 1 else "1 job,"
+    what = f"{step}: {many} {gpus * ranks} GPUs{f' on each of {nodes} nodes' if nodes > 1 else ''}"
     if ranks > 1 and not gpus:
         what += f", {ranks} processes{' each' if nodes > 1 else ''}"
-    return _Ask(f"{what}{_limit(role.minutes)}", _hours(nodes * ranks * gpus, role.minutes))
+    return _Ask(f"{what}{_limit(role.minutes)}", _hours(jobs * nodes * ranks * gpus, role.minutes))
 
 
 def _limit(minutes: float | None) -> str:

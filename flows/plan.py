@@ -39,7 +39,7 @@ def plan_poc(config: PoCConfig) -> str:
     lines = [
         where(config),
         *_preferences(config, sources),
-        *_supervised(config.sft, config.max_pairs),
+        *supervised(config.sft, config.max_pairs),
         f"training    about {estimate_steps(config.training, config.max_pairs)} updates: "
         f"{config.training.method}, {config.training.epochs} epochs, "
         f"learning rate {config.training.learning_rate:g}, beta {config.training.beta:g}",
@@ -68,14 +68,15 @@ def plan_training(config: TrainingFlowConfig) -> str:
     return "\n".join(
         [
             where(config),
-            *_supervised(config.sft, count),
+            *supervised(config.sft, count),
             f"training    {count} pairs, about {steps} updates: {config.pairs}",
             *cost_lines(read_cluster(config), ("training",), config.training, config.sft),
         ]
     )
 
 
-def _supervised(config: SftConfig, pairs: int) -> list[str]:
+def supervised(config: SftConfig, pairs: int) -> list[str]:
+    """Say how long the supervised stage would be, if there is one."""
     if not config.epochs:
         return []
     return [

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
+from ccai_core.errors import ConfigError
 from ccai_core.search_space import read_space
 from ccai_core.training_config import TrainingConfig
 from flows.config import PLAIN, TrainingFlowConfig
 from tasks.study import Objective, Pruner
+
+# With another value of these, the held-out loss is another quantity.
+_KINDS_OF_LOSS = {"loss", "label_noise", "length_desensitised", "simpo_gamma"}
 
 
 class SweepConfig(TrainingFlowConfig):
@@ -46,14 +52,39 @@ class SweepConfig(TrainingFlowConfig):
         default=TrainingConfig(), description="What all trials have in common."
     )
 
+    @field_validator("storage")
+    @classmethod
+    def _has_no_secret(cls, storage: str | None) -> str | None:
+        if storage is None:
+            return None
+        # Not a ValueError: pydantic's would be shown with the value, and its password.
+        try:
+            secret = make_url(storage).password
+        except ArgumentError:
+            raise ConfigError(
+                "storage: is no URL of a database, e.g. sqlite:///sweeps.db."
+            ) from None
+        if secret:
+            raise ConfigError(
+                "storage: leave the password out of the URL, settings are written into records "
+                "and logs. Give it in the database's own way: ~/.pgpass, PGPASSWORD, ~/.my.cnf."
+            )
+        return storage
+
     @model_validator(mode="after")
     def _can_be_compared(self) -> Self:
         if not self.training.validation_fraction:
             raise ValueError(
                 "a sweep compares trials on held-out pairs: set validation_fraction above 0"
             )
-        if self.objective == "margin" and "beta" in read_space(self.space).dimensions:
+        searched = read_space(self.space).dimensions
+        if self.objective == "margin" and "beta" in searched:
             raise ValueError(
                 f"margins grow with beta, which {self.space} searches: decide by loss or accuracy"
+            )
+        if self.objective == "loss" and (kinds := _KINDS_OF_LOSS & searched.keys()):
+            raise ValueError(
+                f"numbers of different losses cannot be compared, and {self.space} searches "
+                f"{', '.join(sorted(kinds))}: decide by accuracy"
             )
         return self

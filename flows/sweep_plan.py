@@ -5,17 +5,21 @@ print(plan_sweep(config))
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 from ccai_core.models import ModelRef
-from ccai_core.search_space import read_space
+from ccai_core.search_space import SearchSpace, read_space
 from ccai_core.training_config import LAYOUT, estimate_steps
 from ccai_core.training_data import file_hash, read_pairs
 from flows.cost import cost_lines
-from flows.plan import where
+from flows.plan import supervised, where
 from flows.session import read_cluster
 from flows.sweep_config import SweepConfig
 from flows.sweep_trials import at_once
+
+_HOW_LONG = {"epochs", "batch_size", "gradient_accumulation"}
 
 
 def plan_sweep(config: SweepConfig) -> str:
@@ -28,7 +32,6 @@ def plan_sweep(config: SweepConfig) -> str:
     space = read_space(config.space)
     space.check(config.training)
     count = len(read_pairs(config.pairs))
-    steps = estimate_steps(config.training, count)
     return "\n".join(
         [
             where(config),
@@ -36,12 +39,31 @@ def plan_sweep(config: SweepConfig) -> str:
             f"{at_once(config, cluster)} at once; {config.objective} on held-out pairs decides, "
             f"pruner {config.pruner}",
             *(f"{'':<12}{name}: {each.words}" for name, each in space.dimensions.items()),
-            f"training    {count} pairs, about {steps} updates each, measured {config.checks} "
-            f"times: {config.pairs}",
-            *cost_lines(cluster, ("training",), config.training),
-            f"{'':<12}{config.trials} times that at most: hopeless trials end early",
+            *supervised(config.sft, count),
+            f"training    {count} pairs, about {_updates(config, space, count)} updates each, "
+            f"measured {config.checks} times: {config.pairs}",
+            *cost_lines(cluster, ("training",), config.training, config.sft, config.trials),
         ]
     )
+
+
+def _updates(config: SweepConfig, space: SearchSpace, pairs: int) -> str:
+    """Return from how many to how many weight updates a trial has: "40 to 120"."""
+    ends = [
+        [(name, value) for value in each.choices or (each.low, each.high)]
+        for name, each in space.dimensions.items()
+        if name in _HOW_LONG
+    ]
+    counts = [
+        estimate_steps(config.training.model_copy(update=_whole(values)), pairs)
+        for values in itertools.product(*ends)
+    ]
+    least, most = min(counts), max(counts)
+    return str(most) if least == most else f"{least} to {most}"
+
+
+def _whole(values: Iterable[tuple[str, Any]]) -> dict[str, int]:
+    return {name: int(value) for name, value in values}
 
 
 def sweep_inputs(config: SweepConfig, model: ModelRef, device: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import shlex
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from tasks.study import Study
 
 # Fewer do not tell which setting matters.
 _ENOUGH = 4
+_SHOWN = 10
 
 
 def write_results(
@@ -72,7 +74,7 @@ def _best(study: Study) -> FrozenTrial:
         reasons = sorted({str(t.user_attrs.get("why", "")) for t in study.trials} - {""})
         raise ModelError(
             f"None of {len(study.trials)} trials went to its end: {'; '.join(reasons)}. Search "
-            "smaller learning rates, or look at the pairs."
+            "smaller learning rates, look at the pairs, or go on with a greater --trials."
         )
     return study.best
 
@@ -82,9 +84,11 @@ def best_yaml(config: SweepConfig, study: Study) -> str:
     best = _best(study)
     count = len(read_pairs(config.pairs.resolve()))
     settings = trial_config(config, study, best.params, count)
-    said: dict[str, Any] = {"training": settings.model_dump(mode="json", exclude_defaults=True)}
-    if config.sft.epochs:
-        said["sft"] = config.sft.model_dump(mode="json", exclude_defaults=True)
+    # All of them, defaults too: beside a preset they would be what the preset says.
+    said: dict[str, Any] = {
+        "training": settings.model_dump(mode="json"),
+        "sft": config.sft.model_dump(mode="json") if config.sft.epochs else {"epochs": 0},
+    }
     return (
         f"# The best of {len(study.trials)} trials: {config.objective} {best.value:.4f} on "
         f"held-out pairs (trial {best.number}).\n"
@@ -102,7 +106,9 @@ def trials_csv(study: Study) -> str:
     for trial in study.trials:
         writer.writerow(
             [
-                trial.number, trial.state.name.lower(), _shown(trial.value),
+                trial.number, trial.state.name.lower(),
+                # Of one that was ended early Optuna takes its last measurement for its value.
+                f"{trial.value:.6g}" if trial.state == TrialState.COMPLETE else "",
                 *(trial.params.get(name, "") for name in names),
                 len(trial.intermediate_values), trial.user_attrs.get("why", ""),
             ]
@@ -110,24 +116,25 @@ def trials_csv(study: Study) -> str:
     return table.getvalue()
 
 
-def _shown(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
-
-
 def _draw(study: Study, objective: str, folder: Path) -> None:
-    # Slow to import, and only needed at the end.
+    # Slow to import, and only needed at the end. They draw with pyplot, which asks for a screen.
+    import matplotlib.pyplot as plt
     from optuna.visualization import matplotlib as drawing
 
+    plt.switch_backend("agg")
     done = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
     pictures: dict[str, Callable[..., Any]] = {"history": drawing.plot_optimization_history}
     if len(done) >= _ENOUGH and len({trial.value for trial in done}) > 1:
         pictures |= {"importances": drawing.plot_param_importances, "slices": drawing.plot_slice}
-    with mpl.rc_context({"svg.hashsalt": "ccai", "svg.fonttype": "none"}):
+    words = {"svg.hashsalt": "ccai", "svg.fonttype": "none"}
+    with mpl.rc_context(words), warnings.catch_warnings():
+        # Of a setting that all trials had alike: its axis has no length.
+        warnings.simplefilter("ignore", UserWarning)
         for name, plot in pictures.items():
             axes = plot(study.inner, target_name=f"held-out {objective}")
             figure = np.ravel(axes)[0].figure
             figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None})
-            mpl.pyplot.close(figure)
+            plt.close(figure)
 
 
 def sweep_summary(
@@ -152,12 +159,27 @@ def sweep_summary(
             f"{count[TrialState.PRUNED]} ended early, {count[TrialState.FAIL]} failed.",
             f"Best held-out {config.objective}: {best.value:.4f} (trial {best.number}) with "
             f"{settings}.",
+            *table(study, config.objective),
             "It is the best of several on the same held-out pairs, so it looks better than it is: "
             "evaluate the model.",
         ),
         notices=tuple(filter(None, [model.notice])),
         next_commands=(f"{command_for('training', training)} --config {file}",),
     )
+
+
+def table(study: Study, objective: str) -> list[str]:
+    """Return the best trials as aligned lines for a terminal, with a head."""
+    names = list(study.space.dimensions)
+    done = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    done.sort(key=lambda trial: trial.value or 0.0, reverse=objective != "loss")
+    # Those that were ended early were good for nothing; trials.csv has them.
+    rows = [["trial", objective, *names]] + [
+        [str(trial.number), f"{trial.value:.4f}", *(_value(trial.params[name]) for name in names)]
+        for trial in done[:_SHOWN]
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.rjust, row, widths)) for row in rows]
 
 
 def _value(value: Any) -> str:

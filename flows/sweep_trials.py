@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import threading
+from pathlib import Path
+from typing import NamedTuple
 
 from optuna.trial import Trial
 from prefect.futures import PrefectFuture, as_completed
@@ -15,14 +17,23 @@ from ccai_core.models import ModelRef
 from ccai_core.search_space import read_space
 from ccai_core.training_config import TrainingConfig, estimate_steps
 from ccai_core.training_data import read_pairs
+from ccai_core.types import fingerprint
 from flows.sweep_config import SweepConfig
+from infra import job_limits
 from infra.cluster import ClusterConfig
+from infra.jobs import Resources
 from tasks.progress import Progress
 from tasks.site import Site
 from tasks.study import Study
 from tasks.trials import Outcome, run_trial
 
-Running = dict[PrefectFuture[Outcome], Trial]
+
+class _Started(NamedTuple):
+    trial: Trial
+    settings: TrainingConfig
+
+
+Running = dict[PrefectFuture[Outcome], _Started]
 
 
 def open_study(site: Site, config: SweepConfig, identity: str) -> Study:
@@ -31,10 +42,14 @@ def open_study(site: Site, config: SweepConfig, identity: str) -> Study:
     Raises:
         ConfigError: its storage cannot be used.
     """
-    storage = config.storage or site.workspace.root / "studies" / f"sweep-{identity}.jsonl"
+    name = f"sweep-{identity}"
+    storage: str | Path = site.workspace.root / "studies" / f"{name}.jsonl"
+    if config.storage:
+        # A database may be shared, and what another workspace's driver runs is not ours.
+        storage, name = config.storage, f"{name}-{fingerprint(str(site.workspace.root))[:8]}"
     return Study(
         storage,
-        f"sweep-{identity}",
+        name,
         read_space(config.space),
         objective=config.objective,
         pruner=config.pruner,
@@ -51,24 +66,28 @@ def run_trials(
     progress = Progress(site, "sweep", unit="trials")
     left, running, stop = study.unfinished(), Running(), threading.Event()
 
-    def begin() -> None:
-        trial = left.pop(0) if left else study.ask()
-        settings = trial_config(config, study, study.values(trial), count)
-        future = run_trial.submit(
-            site, trial, settings, model, pairs, config.objective, stop, parents
-        )
-        running[future] = trial
+    def begin() -> bool:
+        """Start a trial, unless there are enough or their very settings are being trained."""
+        if not left and len(study.trials) < config.trials:
+            left.append(study.ask())
+        for trial in left:
+            settings = trial_config(config, study, study.values(trial), count)
+            if settings not in [each.settings for each in running.values()]:
+                left.remove(trial)
+                future = run_trial.submit(
+                    site, trial, settings, model, pairs, config.objective, stop, parents
+                )
+                running[future] = _Started(trial, settings)
+                return True
+        return False
 
     try:
         while left or running or len(study.trials) < config.trials:
-            while len(running) < at_once(config, site.cluster) and (
-                left or len(study.trials) < config.trials
-            ):
-                begin()
+            while len(running) < at_once(config, site.cluster) and begin():
+                pass
             future = next(iter(as_completed(list(running))))
-            trial = running.pop(future)
             outcome = future.result()
-            study.tell(trial, outcome.value, outcome.pruned, outcome.why)
+            study.tell(running.pop(future).trial, outcome.value, outcome.pruned, outcome.why)
             progress.update(
                 len(study.trials) - len(running) - len(left), config.trials, _best(study)
             )
@@ -98,9 +117,14 @@ def trial_config(
 
 def at_once(config: SweepConfig, cluster: ClusterConfig) -> int:
     """Return how many trials may run at the same time."""
-    if config.parallel:
-        return config.parallel
-    return 1 if cluster.kind == "local" else cluster.limits.max_jobs
+    training = config.training
+    wanted = Resources(
+        nodes=training.nodes,
+        tasks_per_node=training.ranks,
+        gpus=training.ranks * cluster.gpus_of_model("train"),
+    )
+    most = job_limits.at_once(cluster.limits, wanted, running=())
+    return min(most, config.parallel or (1 if cluster.kind == "local" else most))
 
 
 def _best(study: Study) -> str:

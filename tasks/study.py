@@ -57,8 +57,8 @@ class Study:
             name: What makes it the same study.
             space: What is searched.
             objective: Which number of the held-out pairs is made small (loss) or great.
-            pruner: Which trials end early: those below the median of the others at the same point,
-                all but the better half at each halving (asha), or none.
+            pruner: Which trials end early: those worse than the median of the others at the same
+                point (from the second on), all but the better half at each halving (asha), or none.
             seed: Of the suggestions.
 
         Raises:
@@ -134,8 +134,18 @@ class Study:
 
 def _file(path: Path) -> JournalStorage:
     path.parent.mkdir(parents=True, exist_ok=True)
+    _mend(path)
     # A lock file that is opened exclusively also holds on network file systems.
     return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+
+
+def _mend(path: Path) -> None:
+    """Remove what a driver that was killed while it wrote has left; the workspace is held by us."""
+    Path(f"{path}.lock").unlink(missing_ok=True)
+    if path.exists():
+        with path.open("rb+") as file:
+            # Optuna would write on behind a torn line, and could read neither of both again.
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _known(storage: Any, name: str) -> int:
@@ -146,7 +156,8 @@ def _known(storage: Any, name: str) -> int:
 
 def _pruner(name: Pruner) -> optuna.pruners.BasePruner:
     if name == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=_STARTUP, n_warmup_steps=1)
+        # At the first measurement the learning rate has hardly climbed.
+        return optuna.pruners.MedianPruner(n_startup_trials=_STARTUP, n_warmup_steps=2)
     if name == "asha":
         return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
     return optuna.pruners.NopPruner()

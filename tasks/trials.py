@@ -14,7 +14,7 @@ from typing import Any
 from optuna.trial import Trial
 from prefect import task
 
-from ccai_core.errors import ModelError
+from ccai_core.errors import JobMemoryError, JobTimeoutError, ModelError
 from ccai_core.models import ModelRef
 from ccai_core.training_config import TrainingConfig
 from tasks.policy import RETRIED
@@ -33,6 +33,10 @@ class Outcome:
     why: str = ""
     model: Path | None = None
     seconds: float = 0.0
+
+
+# It diverged, or wants more memory or time than a job has. Anything else may meet every trial.
+_OF_ITS_SETTINGS = (ModelError, JobMemoryError, JobTimeoutError)
 
 
 class _Hopeless(BaseException):
@@ -58,16 +62,23 @@ def run_trial(
 
     Once `stop` is set the trial's job is ended, and goes on when the trial is run again.
     """
+    # A driver that takes the trial up again reads its log from the start.
+    known = set(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
 
     def watch(lines: list[dict[str, Any]]) -> None:
         if stop.is_set():
             raise _Stopped
-        for line in lines:
-            if _is_between(line) and line.get(objective) is not None:
-                # Trials take steps of their own; their measurements are numbered alike.
-                trial.report(line[objective], round(line["step"] / (config.eval_steps or 1)))
-                if trial.should_prune():
-                    raise _Hopeless
+        measured = [line for line in lines if _is_between(line)]
+        for line in measured:
+            # Trials take steps of their own; their measurements are numbered alike.
+            point = round(line["step"] / (config.eval_steps or 1))
+            if line.get(objective) is not None and point not in known:
+                trial.report(line[objective], point)
+                known.add(point)
+        # One that is through already has its value, good or bad.
+        is_through = any(line["event"] == "end" for line in lines)
+        if measured and not is_through and trial.should_prune():
+            raise _Hopeless
 
     number = f"trial-{trial.number}"
     with site.tracking.run(number, parent=site.run, tags={"stage": "trial"}) as run:
@@ -79,8 +90,8 @@ def run_trial(
         except _Hopeless:
             run.tags({"pruned": "true"})
             return Outcome(None, pruned=True, why="worse than the others at this point")
-        except ModelError as error:
-            # Its settings do not work; others may.
+        except _OF_ITS_SETTINGS as error:
+            # They do not work; others may.
             run.tags({"failed": str(error)})
             return Outcome(None, why=str(error))
         after = made.validation_after

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.slurm_lab import SlurmLab
-from tests.flows.tiny_flow import Command, save_stopping_model
+from tests.flows.tiny_flow import Command, attempts, save_stopping_model
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
@@ -59,8 +59,7 @@ def test_eight_trials_are_run_once_each_although_the_driver_is_killed(
     while through() < 3:
         assert time.monotonic() < until, first.said()
         time.sleep(0.2)
-    first.process.kill()
-    first.process.wait()
+    first.kill()
     second = Command("sweep", values, tmp_path / "two", api)
     assert second.ended(600) == 0, second.said()
 
@@ -71,5 +70,6 @@ def test_eight_trials_are_run_once_each_although_the_driver_is_killed(
     assert through() == 8
     records = [json.loads(f.read_text()) for f in workspace.glob("jobs/training-*/job.json")]
     assert len(records) == 8, "a job a trial"
+    assert attempts(workspace) == {"training": 8}, "and none was started a second time"
     assert (file.parent / "best.yaml").exists()
     assert on_lab.jobs() == []

@@ -8,10 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
+from optuna.trial import create_trial
 
-from ccai_core.errors import ConfigError, ModelError
+from ccai_core.errors import ConfigError, JobMemoryError, ModelError
+from ccai_core.search_space import read_space
 from ccai_core.training_config import TrainingResult
 from flows.cli import parse
 from flows.config import TrainingFlowConfig
@@ -19,7 +22,10 @@ from flows.sweep import sweep
 from flows.sweep_config import SweepConfig
 from flows.sweep_plan import plan_sweep
 from flows.training import training
-from tests.flows.tiny_flow import Command, save_stopping_model
+from tasks import trials
+from tasks.study import Study
+from tasks.training import trained
+from tests.flows.tiny_flow import Command, alive, attempts, save_stopping_model, wait_for
 
 SPACE = """\
 learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}
@@ -78,6 +84,14 @@ def test_the_best_of_all_trials_is_a_file_that_training_takes(
         == float(best["learning_rate"])
     )  # fmt: skip
     assert (file.parent / "history.svg").read_text().startswith("<?xml")
+    # Every setting is in it, so that it wins over whatever preset it is used with.
+    with_preset, _ = parse(
+        TrainingFlowConfig, "", "",
+        ["--preset", "development", "--config", str(file), "--pairs", "x.jsonl"],
+    )  # fmt: skip
+    assert (
+        with_preset.training.model_dump(mode="json") == yaml.safe_load(file.read_text())["training"]
+    )
     # The same settings are the same training: its model is there already.
     options = summary.next_commands[0].split()[3:]
     config, _ = parse(TrainingFlowConfig, "", "", options)
@@ -95,6 +109,97 @@ def test_the_best_of_all_trials_is_a_file_that_training_takes(
 
 
 @pytest.mark.slow
+def test_what_is_hopeless_is_ended_early_and_its_job_too(
+    server: str, made: Path, tmp_path: Path
+) -> None:
+    workspace = tmp_path / "ws"
+    config = values(made, workspace, trials=1, pruner="median", checks=20)
+    config["training"] = {"validation_fraction": 0.25, "gradient_accumulation": 1}
+    (tmp_path / "space.yaml").write_text(SPACE.replace("low: 1, high: 2", "low: 30, high: 31"))
+    config["space"] = str(tmp_path / "space.yaml")
+    sweep(SweepConfig.model_validate(config))
+    (file,) = (workspace / "studies").glob("*.jsonl")
+    space = read_space(config["space"])
+    study = Study(file, file.stem, space, objective="loss", pruner="median", seed=0)
+    first = study.trials[0]
+    for _ in range(4):
+        points = dict.fromkeys(range(1, 20), 0.0)
+        better = create_trial(
+            params=first.params, distributions=first.distributions, value=0.0,
+            intermediate_values=points,
+        )  # fmt: skip
+        study.inner.add_trial(better)
+    sweep(SweepConfig.model_validate({**config, "trials": 6}))
+    last = table(workspace)[5]
+    assert (last["state"], last["value"]) == ("pruned", "")
+    assert last["why"] == "worse than the others at this point"
+    assert 2 <= int(last["measured"]) < 19
+    assert trainings(workspace) == 1
+    assert alive(workspace) == []
+
+
+@pytest.mark.slow
+def test_the_same_settings_are_trained_once_also_when_trials_run_side_by_side(
+    server: str, made: Path, tmp_path: Path
+) -> None:
+    workspace = tmp_path / "ws"
+    (tmp_path / "space.yaml").write_text("beta: {choices: [0.1, 0.3]}\n")
+    # With this seed the first three suggestions are the same.
+    config = values(
+        made, workspace, space=str(tmp_path / "space.yaml"), parallel=2, sweep_seed=5,
+        objective="accuracy",
+    )  # fmt: skip
+    sweep(SweepConfig.model_validate(config))
+    rows = table(workspace)
+    assert len({row["beta"] for row in rows}) == 1
+    assert len({row["value"] for row in rows}) == 1
+    assert attempts(workspace) == {"training": 1}
+    # Not beside the first, where the end of one would be the end of both, but after it.
+    assert [row["measured"] for row in rows[1:]] == ["0", "0"]
+
+
+@pytest.mark.slow
+def test_a_trial_that_wants_too_much_memory_fails_alone(
+    server: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short_of_memory(*arguments: Any, step: str, **more: Any) -> TrainingResult:
+        if step == "trial-0":
+            raise JobMemoryError("Job training-0: used more than its 4 GB.")
+        return trained(*arguments, step=step, **more)
+
+    monkeypatch.setattr(trials, "trained", short_of_memory)
+    summary = sweep(SweepConfig.model_validate(values(made, tmp_path / "ws", trials=2)))
+    rows = table(tmp_path / "ws")
+    assert [row["state"] for row in rows] == ["fail", "complete"]
+    assert rows[0]["why"] == "Job training-0: used more than its 4 GB."
+    assert "1 went to their end, 0 ended early, 1 failed" in summary.text()
+
+
+@pytest.mark.slow
+def test_cancelled_in_the_ui_its_jobs_end_and_its_trials_are_not_lost(
+    server: str, made: Path, tmp_path: Path
+) -> None:
+    workspace = tmp_path / "ws"
+    config = values(made, workspace, trials=3, parallel=2)
+    first = Command("sweep", config, tmp_path / "one", server)
+    wait_for(lambda: attempts(workspace) == {"training": 2}, 120)
+    (run,) = httpx.post(
+        f"{server}/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 1}
+    ).json()
+    state = {"state": {"type": "CANCELLING", "name": "Cancelling", "message": "by a test"}}
+    httpx.post(f"{server}/flow_runs/{run['id']}/set_state", json=state).raise_for_status()
+    assert first.ended(60) == 130, first.said()
+    assert first.err.read_text().startswith("Cancelled; its jobs are ended.")
+    assert alive(workspace) == []
+    begun = {file.parent.name for file in (workspace / "jobs").glob("training-*/job.json")}
+    second = Command("sweep", config, tmp_path / "two", server)
+    assert second.ended() == 0, second.said()
+    after = {file.parent.name for file in (workspace / "jobs").glob("training-*/job.json")}
+    assert begun < after
+    assert len(table(workspace)) == trainings(workspace) == len(after) == 3
+
+
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_with_the_same_trials(
     server: str, made: Path, tmp_path: Path
 ) -> None:
@@ -105,8 +210,7 @@ def test_a_killed_sweep_goes_on_with_the_same_trials(
     while trainings(workspace) < 1:
         assert time.monotonic() < until, first.said()
         time.sleep(0.1)
-    first.process.kill()
-    first.process.wait()
+    first.kill()
     jobs = {file.parent.name for file in (workspace / "jobs").glob("training-*/job.json")}
     second = Command("sweep", config, tmp_path / "two", server)
     assert second.ended() == 0, second.said()
@@ -114,13 +218,14 @@ def test_a_killed_sweep_goes_on_with_the_same_trials(
     after = {file.parent.name for file in (workspace / "jobs").glob("training-*/job.json")}
     assert jobs <= after
     assert len(after) == 3, "no trial was begun anew with other settings"
+    assert attempts(workspace) == {"training": 3}, "and none was started a second time"
 
 
 def test_a_plan_says_space_trials_and_updates(made: Path, tmp_path: Path) -> None:
     said = plan_sweep(SweepConfig.model_validate(values(made, tmp_path / "ws")))
     assert "3 trials over" in said
     assert "learning_rate: 0.0001 to 0.01 (log)" in said
-    assert "16 pairs, about 9 updates each, measured 2 times" in said
+    assert "16 pairs, about 3 to 6 updates each, measured 2 times" in said
     assert not (tmp_path / "ws").exists()
 
 
@@ -130,10 +235,39 @@ def test_a_plan_says_space_trials_and_updates(made: Path, tmp_path: Path) -> Non
         ({"space": "dop"}, "--space dop: unknown"),
         ({"training": {"validation_fraction": 0}}, "set validation_fraction above 0"),
         ({"space": "dpo", "objective": "margin"}, "margins grow with beta"),
+        ({"space": "lora"}, "lora_rank means nothing with method full"),
+        ({"storage": "postgresql://me:hunter2@db/x"}, "leave the password out of the URL"),
+        ({"storage": "sweeps.db"}, "no URL of a database"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(
     made: Path, tmp_path: Path, changes: dict[str, Any], said: str
 ) -> None:
-    with pytest.raises((ConfigError, ModelError, ValueError), match=said):
+    with pytest.raises((ConfigError, ModelError, ValueError), match=said) as caught:
         plan_sweep(SweepConfig.model_validate(values(made, tmp_path / "ws", **changes)))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_losses_of_different_kinds_are_not_compared(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text("loss: {choices: [sigmoid, ipo]}\n")
+    asked = values(made, tmp_path / "ws", space=str(tmp_path / "space.yaml"))
+    with pytest.raises(ValueError, match="different losses cannot be compared"):
+        SweepConfig.model_validate(asked)
+    SweepConfig.model_validate({**asked, "objective": "accuracy"})
+
+
+def test_a_plan_counts_the_jobs_and_gpu_hours_of_all_trials(made: Path, tmp_path: Path) -> None:
+    profile = {
+        "name": "gpus", "kind": "slurm", "storage": str(tmp_path), "gpus_per_node": 4,
+        "minutes": 30, "limits": {"max_jobs": 16, "max_gpus": 3, "max_gpu_hours": 100},
+    }  # fmt: skip
+    (tmp_path / "gpus.yaml").write_text(yaml.safe_dump(profile))
+    asked = values(
+        made, tmp_path / "ws", cluster=str(tmp_path / "gpus.yaml"), trials=10, parallel=8
+    )
+    del asked["device"]
+    said = plan_sweep(SweepConfig.model_validate(asked))
+    assert "10 trials over" in said
+    assert "3 at once" in said
+    assert "training: 10 jobs, each 1 GPUs, at most 30 min each" in said
+    assert "at most 5 GPU hours; the profile allows 100 of one flow run" in said

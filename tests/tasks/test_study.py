@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,20 @@ def test_what_was_suggested_is_the_same_after_a_kill(tmp_path: Path) -> None:
     assert [again.values(trial) for trial in left] == asked
     again.tell(left[0], 0.5)
     assert [trial.number for trial in study(tmp_path).unfinished()] == [1, 2]
+
+
+def test_a_driver_that_was_killed_while_it_wrote_hinders_nobody(tmp_path: Path) -> None:
+    first = study(tmp_path)
+    asked = [first.values(first.ask()) for _ in range(2)]
+    file = tmp_path / "studies" / "s.jsonl"
+    file.write_bytes(file.read_bytes()[:-15])
+    Path(f"{file}.lock").touch()
+    began = time.monotonic()
+    again = study(tmp_path)
+    assert again.values(again.unfinished()[0]) == asked[0]
+    third = again.values(again.ask())
+    assert time.monotonic() - began < 10, "it did not wait for the lock to grow old"
+    assert study(tmp_path).trials[2].params == third
 
 
 def test_a_study_that_goes_on_does_not_begin_with_the_same_values(tmp_path: Path) -> None:
