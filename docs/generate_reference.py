@@ -30,6 +30,7 @@ from flows.config import (
     TrainingFlowConfig,
 )
 from flows.human_evaluation_config import BuildReviewConfig, CollectReviewConfig
+from flows.release_config import ReleaseBuildConfig, ReleasePushConfig, ReleaseVerifyConfig
 from flows.sweep_config import SweepConfig
 from infra.cluster import ClusterConfig, Container, FleetDefaults, Limits
 
@@ -43,6 +44,9 @@ FLOWS: dict[str, type[BaseModel]] = {
     "evaluation": EvaluationFlowConfig,
     "human_evaluation build": BuildReviewConfig,
     "human_evaluation collect": CollectReviewConfig,
+    "release build": ReleaseBuildConfig,
+    "release verify": ReleaseVerifyConfig,
+    "release push": ReleasePushConfig,
 }
 
 _HEAD = """\

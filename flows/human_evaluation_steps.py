@@ -50,7 +50,9 @@ def plan_build(config: BuildReviewConfig) -> str:
     chosen = prompts[: design.prompts]
     items = len(units_of(chosen, models, design)) * design.each / design.reviewers
     lines = [
-        f"Expert review of {len(models)} models: {', '.join(models)}",
+        f"Expert review of {len(models)} models: {', '.join(models)}"
+        if models
+        else "Expert review: there is nothing to show",
         f"  prompts    {len(chosen)} of {len(prompts)} that can be shown",
         f"  reviewers  {design.reviewers}, each item seen by {design.each}",
         f"  a page     about {items:.0f} items and {design.checks} attention checks",

@@ -25,6 +25,7 @@ from ccai_core.human_evaluation.words import (
     question_title,
     reading_of_alpha,
     share,
+    signed,
     with_interval,
 )
 
@@ -66,6 +67,7 @@ def sections(result: Result) -> Iterator[Section]:
     yield _preferences(result)
     if result.ratings:
         yield _ratings(result)
+        yield _differences(result)
     yield _agreement(result)
     if result.judge:
         yield _judge(result)
@@ -104,28 +106,27 @@ def _preferences(result: Result) -> Section:
 
 
 def _ratings(result: Result) -> Section:
-    means = {(r.question, r.model): with_interval(r.mean, number) for r in result.ratings}
-    asked = list(dict.fromkeys(r.question for r in result.ratings))
-    differences = [
-        (
-            question_title(d.question),
-            f"{d.model} minus {d.other}",
-            with_interval(d.difference, lambda value: f"{value:+.2f}"),
-        )
-        for d in result.differences
-    ]
-    levels = [
-        (question_title(question), model, means[question, model])
-        for question in asked
-        for model in result.models
-        if (question, model) in means
-    ]
     return Section(
         "Ratings",
-        "Means from 1 to 5 with 95% intervals, and differences of two models from the same draws. "
+        "Means from 1 to 5 with 95% intervals.",
+        ("question", "model", "mean", "ratings"),
+        tuple(
+            (question_title(r.question), r.model, with_interval(r.mean, number), str(r.n))
+            for r in result.ratings
+        ),
+    )
+
+
+def _differences(result: Result) -> Section:
+    return Section(
+        "Differences of ratings",
+        "The first model's mean minus the second's, from the same draws of reviewers and prompts. "
         "A difference is shown where its interval excludes 0.",
-        ("question", "model", "mean"),
-        tuple(levels + differences),
+        ("question", "model", "against", "difference"),
+        tuple(
+            (question_title(d.question), d.model, d.other, with_interval(d.difference, signed))
+            for d in result.differences
+        ),
     )
 
 

@@ -63,6 +63,11 @@ def share(value: float) -> str:
     return f"{100 * value:.1f}%"
 
 
+def signed(value: float) -> str:
+    """Return a difference with its sign."""
+    return f"{value:+.2f}"
+
+
 def number(value: float) -> str:
     """Return a number to two places."""
     return f"{value:.2f}"

@@ -27,7 +27,7 @@ const launch = (scheme) => puppeteer.launch({
     "browser.download.folderList": 2,
     "browser.download.dir": plan.downloads,
   },
-  downloadBehavior: { policy: "allow", downloadPath: plan.downloads },
+  downloadBehavior: plan.downloads && { policy: "allow", downloadPath: plan.downloads },
 });
 
 async function newPage(browser, width, scheme = "light") {

@@ -1,0 +1,102 @@
+"""What a release is made of, read and checked to belong together.
+
+parts = read_parts(training, evaluation, pairs, constitution)
+parts.failed_gates                    # ('Capability: at least 95% kept: not measured', …)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from ccai_core.config import Config, explain
+from ccai_core.constitution import Constitution, load_constitutional_config
+from ccai_core.dataset_info import DatasetInfo, read_info
+from ccai_core.errors import ArtifactError, DataError
+from ccai_core.evaluation.results import EvaluationResult
+from ccai_core.evaluation.verdict import verdict_table
+from ccai_core.records import ArtifactRecord, changed_files, read_record
+from ccai_core.training_config import TrainingResult
+
+C = TypeVar("C", bound=Config)
+
+TRAINING_FILE, EVALUATION_FILE, MODEL_FOLDER = "training.json", "evaluation.json", "model"
+
+
+class Parts(NamedTuple):
+    """The artifacts of one model."""
+
+    training: TrainingResult
+    training_record: ArtifactRecord
+    model: Path
+    evaluation: EvaluationResult
+    evaluation_record: ArtifactRecord
+    pairs: Path
+    info: DatasetInfo
+    constitution: Constitution
+
+    @property
+    def failed_gates(self) -> tuple[str, ...]:
+        """The success criteria that the evaluation does not show to be met, with the verdict."""
+        table = verdict_table(self.evaluation.metrics, self.evaluation.judge.weak)
+        return tuple(f"{row[0]}: {row[1]}" for row in table.rows if row[1] != "met")
+
+
+def read_parts(training: Path, evaluation: Path, pairs: Path, constitution: str) -> Parts:
+    """Read the artifacts of a training, its evaluation and its pairs.
+
+    Raises:
+        ArtifactError: one is not complete, was changed, or has nothing to do with the others.
+        DataError: one cannot be read.
+    """
+    training_record, evaluation_record = (_complete(each) for each in (training, evaluation))
+    parts = Parts(
+        training=_result(training / TRAINING_FILE, TrainingResult),
+        training_record=training_record,
+        model=training / MODEL_FOLDER,
+        evaluation=_result(evaluation / EVALUATION_FILE, EvaluationResult),
+        evaluation_record=evaluation_record,
+        pairs=pairs,
+        info=read_info(pairs),
+        constitution=load_constitutional_config(constitution),
+    )
+    _belong_together(parts, training, evaluation)
+    return parts
+
+
+def _complete(folder: Path) -> ArtifactRecord:
+    record = read_record(folder)
+    if record is None:
+        raise ArtifactError(f"{folder}: is no finished artifact. Name a folder with record.json.")
+    if changed := changed_files(folder, record):
+        names = ", ".join(file.name for file in changed)
+        raise ArtifactError(f"{folder}: was changed since it was made ({names}). Make it again.")
+    return record
+
+
+def _result(path: Path, kind: type[C]) -> C:
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}).") from None
+    except ValidationError as error:
+        raise DataError(explain(error, kind, str(path))) from None
+
+
+def _belong_together(parts: Parts, training: Path, evaluation: Path) -> None:
+    trained = parts.training.model.identity
+    if parts.evaluation.trained_model != trained:
+        raise ArtifactError(
+            f"{evaluation}: is of {parts.evaluation.trained_model}, and {training} made {trained}. "
+            "Evaluate the model that is to be released."
+        )
+    record = read_record(parts.pairs)
+    if record is None or parts.pairs.name not in parts.training_record.parents:
+        raise ArtifactError(f"{training}: was not trained on {parts.pairs.name}.")
+    if parts.evaluation_record.inputs.get("constitution") != parts.constitution.fingerprint:
+        raise ArtifactError(
+            f"{evaluation}: rated by another constitution than {parts.constitution.name!r}. Name "
+            "the one that was used with --constitution."
+        )
