@@ -31,6 +31,8 @@ class Finished:
     def __init__(self, values: dict[str, Any], summary: Summary) -> None:
         self.values, self.summary = values, summary
         self.workspace = Path(values["workspace"])
+        # The run's own: other tests may make more of the same kinds.
+        self._artifacts = sorted((self.workspace / "artifacts").iterdir())
 
     @property
     def config(self) -> PoCConfig:
@@ -38,6 +40,10 @@ class Finished:
 
     def made(self, label: str) -> Path:
         return Path(self.summary.made[label].split(" (")[0])
+
+    def artifact(self, kind: str) -> Path:
+        (folder,) = (each for each in self._artifacts if each.name.startswith(f"{kind}-"))
+        return folder
 
 
 @pytest.fixture(scope="session")

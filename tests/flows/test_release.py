@@ -24,16 +24,11 @@ from flows.config import TrainingFlowConfig
 from flows.release import main
 
 
-def artifact(finished, kind: str):
-    (folder,) = (finished.workspace / "artifacts").glob(f"{kind}-*")
-    return folder
-
-
 def arguments(finished, out, **changed) -> list[str]:
     values = {
-        "training": artifact(finished, "training"),
-        "evaluation": artifact(finished, "evaluation"),
-        "pairs": artifact(finished, "pairs"),
+        "training": finished.artifact("training"),
+        "evaluation": finished.artifact("evaluation"),
+        "pairs": finished.artifact("pairs"),
         "constitution": finished.values["constitution"],
         "name": "tiny-ccai",
         "licence": "apache-2.0",
@@ -62,7 +57,7 @@ def test_it_loads_with_plain_transformers_and_answers_as_before(finished, releas
     texts = AutoTokenizer.from_pretrained(release)("How are you?", return_tensors="pt")
     one, two = (
         AutoModelForCausalLM.from_pretrained(folder)(**texts).logits
-        for folder in (release, artifact(finished, "training") / "model")
+        for folder in (release, finished.artifact("training") / "model")
     )
     assert torch.equal(one, two)
     assert AutoTokenizer.from_pretrained(release).chat_template
@@ -73,7 +68,7 @@ def test_the_card_has_the_reason_and_every_measure_with_its_interval(finished, r
     assert "Reason: only a &lt;test&gt; \\| of the machinery" in card.text
     assert card.data.license == "apache-2.0"
     assert card.data.base_model == "tiny"
-    text = (artifact(finished, "evaluation") / "evaluation.json").read_text("utf-8")
+    text = (finished.artifact("evaluation") / "evaluation.json").read_text("utf-8")
     measured = {m.id: m for m in EvaluationResult.model_validate_json(text).metrics if m.n}
     assert {entry.metric_type for entry in card.data.eval_results} == set(measured)
     for entry in card.data.eval_results:
@@ -144,7 +139,7 @@ def test_its_script_makes_the_same_weights_again(finished, release, tmp_path):
 
 
 def test_texts_that_may_not_be_passed_on_are_ids(finished, tmp_path):
-    pairs = artifact(finished, "pairs")
+    pairs = finished.artifact("pairs")
     info = read_info(pairs)
     whole = tmp_path / "whole.jsonl"
     assert write_training_data(pairs, info, whole) == {"whole": info.total}
@@ -169,7 +164,7 @@ def test_what_does_not_belong_together_is_refused(finished, tmp_path, capsys):
     assert main(arguments(finished, tmp_path / "a", constitution=other, force="x")) == 2
     assert "rated by another constitution than 'Others'" in capsys.readouterr().err
     changed = tmp_path / "evaluation"
-    shutil.copytree(artifact(finished, "evaluation"), changed)
+    shutil.copytree(finished.artifact("evaluation"), changed)
     (changed / "evaluation.json").write_text("{}", encoding="utf-8")
     assert main(arguments(finished, tmp_path / "b", evaluation=changed, force="x")) == 2
     assert "was changed since it was made (evaluation.json)" in capsys.readouterr().err
