@@ -1,6 +1,7 @@
 """DPO training here against plain TRL: pairs and tokens a second, peak memory, and the same losses.
 
     python benchmarks/training_speed.py --pairs 32 --effective-batch 8
+    python benchmarks/training_speed.py --pairs 16 --effective-batch 8 --trl-batch 1
     python benchmarks/training_speed.py --shape qwen2.5-0.5b --device cuda --precision bf16
 
 Three ways, each in a process of its own, on the same model, pairs, order, precision and effective
@@ -90,7 +91,7 @@ def measure(arguments: argparse.Namespace, way: str) -> dict[str, Any]:
         examples(arguments.pairs, arguments.median, arguments.spread, model.config.vocab_size)
     )
     ours = way == "ours"
-    size = 1 if ours else arguments.effective_batch
+    size = 1 if ours else arguments.trl_batch or arguments.effective_batch
     seen: list[tuple[float, float]] = []
 
     class Watch(TrainerCallback):  # type: ignore[misc]
@@ -155,6 +156,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=3, help="the reference is computed once")
     parser.add_argument("--effective-batch", type=int, default=8, help="pairs an update")
+    parser.add_argument(
+        "--trl-batch", type=int, help="pairs TRL computes at once; unset: all of an update"
+    )
     parser.add_argument("--median", type=int, default=120, help="tokens of an answer")
     parser.add_argument("--spread", type=float, default=0.6, help="sigma of the log-normal")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")

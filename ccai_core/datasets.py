@@ -28,6 +28,7 @@ from ccai_core.dataset_words import (
     warnings,
 )
 from ccai_core.errors import CCAIError, DataError, did_you_mean
+from ccai_core.records import ARTIFACTS_FOLDER
 
 _WORKSPACE = Path("runs/poc")
 _USER_ERROR = 2
@@ -58,7 +59,7 @@ def find_dataset(name: str, workspace: Path) -> Path:
 
 def dataset_folders(workspace: Path) -> list[Path]:
     """Return the folders of all data sets of a workspace, by name."""
-    return sorted(file.parent for file in (workspace / "artifacts").glob(f"*/{INFO_FILE}"))
+    return sorted(file.parent for file in (workspace / ARTIFACTS_FOLDER).glob(f"*/{INFO_FILE}"))
 
 
 def _number(name: str) -> str:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import io
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import escape
+
+from ccai_core.pictures import accessible
 
 if TYPE_CHECKING:
     from ccai_core.pair_collector import Funnel
@@ -36,7 +37,7 @@ def draw_funnel(funnel: Funnel) -> str:
         _paint(figure.subplots(), bars)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return _accessible(buffer.getvalue(), describe(funnel))
+    return accessible(buffer.getvalue(), "funnel", _TITLE, describe(funnel))
 
 
 def describe(funnel: Funnel) -> str:
@@ -75,15 +76,3 @@ def _paint(axes: Any, bars: list[tuple[str, int, int, str]]) -> None:
     axes.set_xlabel("Candidates (a prompt under a principle)")
     axes.set_title(_TITLE, loc="left", fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _accessible(svg: str, description: str) -> str:
-    """Add what a screen reader says: role, title and description of the picture."""
-    head, tag, rest = svg.partition("<svg ")
-    attributes, end, body = rest.partition(">")
-    words = (
-        f'<title id="funnel-title">{_TITLE}</title>'
-        f'<desc id="funnel-description">{escape(description)}</desc>'
-    )
-    labels = 'role="img" aria-labelledby="funnel-title funnel-description" '
-    return f"{head}{tag}{labels}{attributes}{end}{words}{body}"

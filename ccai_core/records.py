@@ -18,6 +18,8 @@ from ccai_core.errors import ArtifactError, ConfigError
 from ccai_core.types import fingerprint
 
 RECORD_FILE = "record.json"
+# Where a workspace keeps them.
+ARTIFACTS_FOLDER = "artifacts"
 # Where a data set keeps its rows; the rest of its folder is about them.
 DATA_FOLDER = "data"
 
@@ -67,6 +69,16 @@ def changed_files(folder: Path, record: ArtifactRecord) -> list[Path]:
         or file.stat().st_size != size
         or sha256_of(file) != digest
     ]
+
+
+def artifacts_of(*paths: Path | None) -> tuple[str, ...]:
+    """Return the names of the finished artifacts that files or folders belong to, each once."""
+    folders = (each for path in paths if path for each in [path.resolve(), *path.resolve().parents])
+    return tuple(dict.fromkeys(each.name for each in folders if _is_artifact(each)))
+
+
+def _is_artifact(folder: Path) -> bool:
+    return folder.parent.name == ARTIFACTS_FOLDER and (folder / RECORD_FILE).is_file()
 
 
 def content_of(files: Mapping[str, tuple[int, str]]) -> str:

@@ -31,8 +31,8 @@ _ONLY_WITH = {
 }  # fmt: skip
 # These say how a run is measured or stored, not how it learns.
 _NOT_LEARNING = LAYOUT | {
-    "save_steps", "keep_checkpoints", "log_steps", "eval_steps", "validation_fraction",
-    "max_memory_mb", "save_dtype", "over_length", "precision", "seed",
+    "save_steps", "keep_checkpoints", "log_steps", "eval_steps", "validation_fraction", "measure",
+    "patience", "max_length", "max_memory_mb", "save_dtype", "over_length", "precision", "seed",
 }  # fmt: skip
 _SUFFIXES = {".yaml", ".yml"}
 _TRIED = 1000

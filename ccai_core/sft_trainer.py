@@ -11,30 +11,27 @@ not learned. Imports torch, transformers and TRL (seconds), so it is imported by
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import datasets
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from ccai_core import checkpoints, training_curve
 from ccai_core.deepspeed_settings import deepspeed_settings
 from ccai_core.dpo_trainer import lora
-from ccai_core.files import write_whole
 from ccai_core.guarded_trainer import GuardedTrainer
 from ccai_core.sft_config import Answered
+from ccai_core.training_callback import FollowedTraining
 from ccai_core.training_config import batches_of_a_rank
+from ccai_core.training_curve import draw
 from ccai_core.training_data import columns
-from ccai_core.training_leaving import Leaving
-from ccai_core.training_log import Event, TrainingLog
+from ccai_core.training_log import Event
 from ccai_core.types import PreferencePair
 
 if TYPE_CHECKING:
-    from ccai_core.dpo import PreparedRun
+    from ccai_core.training_run import PreparedRun
 
 # TRL's names on the left, ours (log, curve, MLflow) on the right.
 _METRICS = {
@@ -47,7 +44,6 @@ _PANELS = (
     ("loss", "Loss on chosen answers (nats a token)"),
     ("token_accuracy", "Share of tokens found likeliest"),
 )
-_TITLE = "Supervised stage"
 
 # The same for every run; see those of ccai_core.dpo_trainer.
 _FIXED: dict[str, Any] = {
@@ -73,74 +69,17 @@ class Trainer(GuardedTrainer, SFTTrainer):  # type: ignore[misc]
     """SFTTrainer that stops at NaN, and calls nobody."""
 
 
-class SftProgress(TrainerCallback):  # type: ignore[misc]
-    """Writes the log and one printed line for each entry; seals and prunes checkpoints."""
+class SftProgress(FollowedTraining):
+    """Follows the supervised stage."""
 
-    def __init__(
-        self, log: TrainingLog, keep: int, tell: Callable[[str], None], **about: Any
-    ) -> None:
-        self._log, self._keep, self._tell, self._about = log, keep, tell, about
-        self.leaving = Leaving(tell)
-        self._began = time.monotonic()
-        self._first = 0
+    def measured(self, event: Event, logs: dict[str, Any], prefix: str) -> dict[str, Any]:
+        """Return what TRL measured, by our names."""
+        names = {prefix + theirs: ours for theirs, ours in _METRICS.items()}
+        return {ours: logs[theirs] for theirs, ours in names.items() if theirs in logs}
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Log the start, or where a resumed run goes on."""
-        self._began, self._first = time.monotonic(), state.global_step
-        self.leaving.begin(state.global_step)
-        self._log.write(
-            "start", state.global_step, state.max_steps, state.epoch or 0.0, **self._about
-        )
-        self._tell(f"Training: steps {state.global_step} to {state.max_steps}.")
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Log the last step, whatever log_steps is; save and stop when asked to leave."""
-        if state.global_step >= state.max_steps:
-            control.should_log = True
-        self.leaving.after_step(state, control)
-
-    def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """When asked to leave, give up the update that has begun and save the last whole one."""
-        self.leaving.within_step(state, control)
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """When asked to leave, save and stop."""
-        self.leaving.after_step(state, control)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
-        """Log a step's or an evaluation's metrics; Trainer's closing summary is neither."""
-        event: Event = "eval" if "eval_loss" in logs else "step"
-        prefix = "eval_" if event == "eval" else ""
-        if f"{prefix}loss" not in logs:
-            return
-        metrics = {
-            ours: logs[prefix + theirs]
-            for theirs, ours in _METRICS.items()
-            if prefix + theirs in logs
-        }
-        step, total = state.global_step, state.max_steps
-        self._log.write(event, step, total, state.epoch or 0.0, **metrics)
-        self._tell(
-            f"{'validation' if event == 'eval' else 'step'} {step}/{total}: "
-            f"loss {metrics['loss']:.4f}, token accuracy {metrics['token_accuracy']:.2f}"
-            f"{self._remaining(step, total)}"
-        )
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Seal the checkpoint that was just written; only then may older ones go."""
-        if state.is_world_process_zero:
-            root = Path(args.output_dir)
-            checkpoints.seal(root / f"checkpoint-{state.global_step}")
-            checkpoints.prune(root, self._keep)
-        self.leaving.after_save(state, control)
-
-    def _remaining(self, step: int, total: int) -> str:
-        done = step - self._first
-        if done <= 0 or step == total:
-            return ""
-        each = (time.monotonic() - self._began) / done
-        left = timedelta(seconds=round(each * (total - step)))
-        return f", {each:.1f} s/step, {left} left"
+    def words(self, metrics: dict[str, Any]) -> str:
+        """Return what is printed of a line's metrics."""
+        return f"loss {metrics['loss']:.4f}, token accuracy {metrics['token_accuracy']:.2f}"
 
 
 def answers(pairs: Sequence[PreferencePair], special: Sequence[str]) -> list[dict[str, Any]]:
@@ -217,6 +156,4 @@ def measured(history: Sequence[dict[str, Any]], n: int) -> dict[int, Answered]:
 
 def draw_curve(entries: Sequence[dict[str, Any]], target: Path) -> None:
     """Draw loss and token accuracy into `target`, replacing it whole."""
-    picture = training_curve._picture(entries, _PANELS, (7, 5.6), _TITLE)
-    words = training_curve.describe(entries, _PANELS)
-    write_whole(target, training_curve._accessible(picture, "curve", _TITLE, words))
+    draw(entries, target, _PANELS, "Supervised stage")

@@ -14,9 +14,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
 from ccai_core.files import write_whole
+from ccai_core.pictures import accessible
 
 _PANELS = (
     ("loss", "DPO loss (nats)"),
@@ -59,12 +59,17 @@ METRICS = tuple(
 _Entries = Sequence[dict[str, Any]]
 
 
-def draw(entries: _Entries, target: Path) -> None:
-    """Draw the log's entries into `target`, replacing it whole."""
-    panels = _panels(entries)
-    size = (7, 8) if len(panels) <= _UNDER_EACH_OTHER else (11, 8.5)
-    picture = _picture(entries, panels, size, _TITLE)
-    write_whole(target, _accessible(picture, "curve", _TITLE, describe(entries, panels)))
+def draw(
+    entries: _Entries, target: Path, panels: _Panels | None = None, title: str = _TITLE
+) -> None:
+    """Draw the log's entries into `target`, replacing it whole.
+
+    `panels` are (metric, label); None: those of DPO that there is something to draw in.
+    """
+    shown = _panels(entries) if panels is None else panels
+    size = (7, 1 + 7 / 3 * len(shown)) if len(shown) <= _UNDER_EACH_OTHER else (11, 8.5)
+    picture = _picture(entries, shown, size, title)
+    write_whole(target, accessible(picture, "curve", title, describe(entries, shown)))
 
 
 def inline(entries: _Entries) -> tuple[str, ...]:
@@ -93,7 +98,7 @@ def _inline(entries: _Entries, panel: tuple[str, str]) -> str:
     picture = picture[picture.index("<svg ") :]
     for old, new in _PAGE:
         picture = re.sub(old, new, picture, flags=re.DOTALL)
-    return _accessible(picture, f"curve-{metric}", label, describe(entries, [panel]))
+    return accessible(picture, f"curve-{metric}", label, describe(entries, [panel]))
 
 
 def describe(entries: _Entries, panels: _Panels = _PANELS) -> str:
@@ -169,15 +174,3 @@ def _panel(axes: Any, entries: _Entries, metric: str, label: str) -> None:
 
 def _shown(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4g}"
-
-
-def _accessible(svg: str, name: str, title: str, description: str) -> str:
-    """Add what a screen reader says: role, title and description of the whole picture."""
-    head, tag, rest = svg.partition("<svg ")
-    attributes, end, body = rest.partition(">")
-    words = (
-        f'<title id="{name}-title">{title}</title>'
-        f'<desc id="{name}-description">{escape(description)}</desc>'
-    )
-    labels = f'role="img" aria-labelledby="{name}-title {name}-description" '
-    return f"{head}{tag}{labels}{attributes}{end}{words}{body}"

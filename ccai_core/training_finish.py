@@ -1,29 +1,28 @@
 """The end of a training run: which weights become the model, and what is said of them.
 
 step = choose(run, trainer)                       # in every process
-result = finish(run, trainer, whole_model(run, trainer), step, resumed_from=None, began=began)
+result = finish(run, trainer, whole_model(run, trainer), None, began, TrainingResult, "ccai", draw)
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ccai_core import memory
 from ccai_core.errors import ModelError
-from ccai_core.models import ModelRef
-from ccai_core.training_config import TrainingResult
-from ccai_core.training_curve import draw
+from ccai_core.training_config import TrainedModel
 from ccai_core.training_log import TrainingLog, read_log
-from ccai_core.training_output import tell
-from ccai_core.training_progress import evaluated, validations
-from ccai_core.training_watch import verdict
+from ccai_core.training_progress import evaluated
 from ccai_core.types import fingerprint
 
 if TYPE_CHECKING:
-    from ccai_core.dpo import PreparedRun
     from ccai_core.pair_trainer import Trainer
+    from ccai_core.training_run import PreparedRun
+
+R = TypeVar("R", bound=TrainedModel)
 
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
@@ -35,22 +34,62 @@ def choose(run: PreparedRun, trainer: Trainer) -> int:
 
 def finish(
     run: PreparedRun,
-    trainer: Trainer,
+    trainer: Any,
     whole: Any,
-    step: int,
     resumed_from: int | None,
     began: float,
-) -> TrainingResult:
-    """Save the model, draw the curve, and only then write the result and the log's end."""
+    kind: type[R],
+    made: str,
+    draw: Callable[[list[dict[str, Any]], Path], None],
+    **found: Any,
+) -> R:
+    """Save the model, draw the curve, and only then write the result and the log's end.
+
+    Args:
+        run: what was to be trained.
+        trainer: what trained it.
+        whole: the model, wherever its weights were.
+        resumed_from: step of the checkpoint it went on from.
+        began: when, on the monotonic clock.
+        kind: what the result is.
+        made: what the model's name ends with.
+        draw: draws the log's lines into a file.
+        found: what a result of this kind has beyond others.
+    """
     peak = memory.peak_mb(run.device)
-    name = f"{run.model.name}-ccai"
+    name = f"{run.model.name}-{made}"
     saved = run.folder.save_model(name, lambda target: _save(run, whole, target))
     draw(read_log(run.folder.log), run.folder.curve)
+    history, steps = trainer.state.log_history, int(trainer.state.global_step)
     seconds = round(time.monotonic() - began, 1)
-    result = _result(run, trainer, saved, resumed_from, peak, seconds, step)
+    result = kind(
+        model_path=saved.path,
+        model=saved,
+        base_model=run.model.identity,
+        inputs=fingerprint(run.inputs),
+        pairs_train=len(run.train),
+        pairs_validation=len(run.validation),
+        pairs_cut=run.cut,
+        length_limit=run.limit,
+        longest=run.longest,
+        steps=steps,
+        epochs=run.config.epochs,
+        seconds=seconds,
+        train_loss=[entry["loss"] for entry in history if "loss" in entry][-1],
+        device=run.device,
+        precision=run.precision,
+        batch_size=run.config.batch_size,
+        saved_dtype=_saved_dtype(run),
+        method=run.plan.method,
+        memory=run.plan,
+        resumed_from=resumed_from,
+        peak_memory_mb=peak,
+        seed=run.config.seed,
+        **found,
+    )
     run.folder.finish(result)
-    TrainingLog(run.folder.log, after_step=result.steps).write(
-        "end", result.steps, result.steps, float(result.epochs),
+    TrainingLog(run.folder.log, after_step=steps).write(
+        "end", steps, steps, float(result.epochs),
         model=saved.identity, seconds=seconds, peak_memory_mb=peak,
     )  # fmt: skip
     return result
@@ -89,45 +128,3 @@ def _saved_dtype(run: PreparedRun) -> str:
     if run.config.save_dtype == "fp32":
         return "float32"
     return _DTYPES.get(run.shape.dtype, "float32")
-
-
-def _result(
-    run: PreparedRun,
-    trainer: Trainer,
-    saved: ModelRef,
-    resumed: int | None,
-    peak: int,
-    seconds: float,
-    step: int,
-) -> TrainingResult:
-    history = trainer.state.log_history
-    measured = validations(history, len(run.validation), tell)
-    return TrainingResult(
-        model_path=saved.path,
-        model=saved,
-        base_model=run.model.identity,
-        inputs=fingerprint(run.inputs),
-        pairs_train=len(run.train),
-        pairs_validation=len(run.validation),
-        pairs_cut=run.cut,
-        length_limit=run.limit,
-        longest=run.longest,
-        steps=trainer.state.global_step,
-        epochs=run.config.epochs,
-        seconds=seconds,
-        train_loss=[entry["loss"] for entry in history if "loss" in entry][-1],
-        validation_before=measured.get(0),
-        validation_after=measured.get(step),
-        model_step=step,
-        stopped_early=trainer.state.global_step < trainer.state.max_steps,
-        verdict=verdict(read_log(run.folder.log)),
-        device=run.device,
-        precision=run.precision,
-        batch_size=run.config.batch_size,
-        saved_dtype=_saved_dtype(run),
-        method=run.plan.method,
-        memory=run.plan,
-        resumed_from=resumed,
-        peak_memory_mb=peak,
-        seed=run.config.seed,
-    )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ccai_core import memory
 
 if TYPE_CHECKING:
-    from ccai_core.dpo import PreparedRun
+    from ccai_core.training_run import PreparedRun
 
 R = TypeVar("R")
 

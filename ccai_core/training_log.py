@@ -60,6 +60,19 @@ class TrainingLog:
         return read_log(self._path)
 
 
+class Unwritten(TrainingLog):
+    """The log in a process whose lines nobody needs."""
+
+    def __init__(self, path: Path) -> None:
+        """Open nothing."""
+        self._path = path
+
+    def write(
+        self, event: Event, step: int, total_steps: int, epoch: float, **metrics: Any
+    ) -> None:
+        """Write nothing."""
+
+
 def _number(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

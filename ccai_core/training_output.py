@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from ccai_core.errors import ArtifactError, ModelError
 from ccai_core.files import write_whole
 from ccai_core.models import ModelRef, resolve_model
-from ccai_core.training_config import TrainedModel, TrainingResult
+from ccai_core.training_config import TrainedModel
 from ccai_core.types import fingerprint
 
 R = TypeVar("R", bound=TrainedModel)
@@ -98,15 +98,9 @@ class RunFolder:
             )
 
     def finished(
-        self, inputs: Mapping[str, Any], tell: Callable[[str], None]
-    ) -> TrainingResult | None:
-        """Return the result of these very inputs, if its model is there as it was written."""
-        return self.finished_as(TrainingResult, inputs, tell)
-
-    def finished_as(
         self, kind: type[R], inputs: Mapping[str, Any], tell: Callable[[str], None]
     ) -> R | None:
-        """Return the result of another kind of training; see `finished`."""
+        """Return the result of these very inputs, if its model is there as it was written."""
         try:
             result = kind.model_validate_json(self.result.read_text(encoding="utf-8"))
         except FileNotFoundError:

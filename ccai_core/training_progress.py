@@ -1,4 +1,4 @@
-"""What a training run says while it runs: its log, one printed line an entry, sealed checkpoints.
+"""What a training by DPO says while it runs: its log, one printed line an entry, what looks wrong.
 
 progress = Progress(log, keep=2, tell=print)
 with quiet(), progress.leaving:
@@ -8,21 +8,17 @@ with quiet(), progress.leaving:
 from __future__ import annotations
 
 import os
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import datasets
-from transformers import TrainerCallback
 from transformers.utils import logging as hf_logging
 
-from ccai_core import checkpoints
+from ccai_core.training_callback import FollowedTraining
 from ccai_core.training_config import Measure, Validation
-from ccai_core.training_leaving import Leaving
 from ccai_core.training_log import Event, TrainingLog
 from ccai_core.training_metrics import Speed, mean_lengths, measured
 from ccai_core.training_watch import Watch, concerns
@@ -32,11 +28,8 @@ _ZERO_MARGIN = 1e-3
 _MEASURED = {"loss": "eval_loss", "margin": "eval_rewards/margins"}
 
 
-class Progress(TrainerCallback):  # type: ignore[misc]
-    """Writes the log and one printed line for each entry; seals and prunes checkpoints.
-
-    Ends the training, its last whole update saved, once `leaving` was asked to.
-    """
+class Progress(FollowedTraining):
+    """Follows a training by DPO: its speed, what looks wrong, and which weights are best."""
 
     def __init__(
         self,
@@ -61,12 +54,9 @@ class Progress(TrainerCallback):  # type: ignore[misc]
             has_reference: whether rewards are relative to the model before training.
             about: more of what the start's line says.
         """
-        self._log, self._keep, self.tell, self._about = log, keep, tell, about
+        super().__init__(log, keep, tell, **about)
         self._patience, self._keep_best, self._measure = patience, keep_best, measure
-        self._has_reference = has_reference
-        self.leaving = Leaving(tell)
-        self._began = time.monotonic()
-        self._first = 0
+        self._has_reference, self._beta = has_reference, 0.0
         self._speed: Speed | None = None
         self._entries: list[dict[str, Any]] = []
 
@@ -74,56 +64,50 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         """Say how many of the reference's log-probabilities are there, after how long."""
         rate = done / max(seconds, 1e-9)
         left = timedelta(seconds=round((total - done) / rate))
-        self._log.write(
+        self.log.write(
             "reference", 0, 0, 0.0, done=done, total=total, pairs_per_second=round(rate, 2)
         )
         self.tell(f"reference {done}/{total} pairs: {rate:.1f} a second, {left} left")
 
-    def on_train_begin(
-        self, args: Any, state: Any, control: Any, model: Any, train_dataloader: Any, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Log the start, or where a resumed run goes on."""
-        self._began, self._first = time.monotonic(), state.global_step
-        self.leaving.begin(state.global_step)
         precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
-        self._speed = Speed(model, args.device.type, precision)
+        self._beta = args.beta
+        self._speed = Speed(given["model"], args.device.type, precision)
         self._speed.meter.go()
-        about = {**self._about, **mean_lengths(train_dataloader.dataset)}
-        self._entries = self._log.entries() if state.is_world_process_zero else []
-        self._write("start", state, {**about, **self._speed.about()})
-        self.tell(f"Training: steps {state.global_step} to {state.max_steps}.")
+        self.about.update(mean_lengths(given["train_dataloader"].dataset))
+        self.about.update(self._speed.about())
+        self._entries = self.log.entries() if state.is_world_process_zero else []
+        super().on_train_begin(args, state, control)
         self._warn(state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Log the last step, whatever log_steps is."""
-        if state.global_step >= state.max_steps:
-            control.should_log = True
-        self.leaving.after_step(state, control)
+        """Log the last step, whatever log_steps is; save and stop when asked to leave."""
+        super().on_step_end(args, state, control)
         if self._speed and (control.should_evaluate or control.should_save):
             self._speed.meter.stop()
 
-    def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Leave without the update that has begun, if asked to leave."""
-        self.leaving.within_step(state, control)
+    def measured(self, event: Event, logs: dict[str, Any], prefix: str) -> dict[str, Any]:
+        """Return what TRL measured, and how fast it is."""
+        if self._speed is None:
+            raise RuntimeError("a training that has not begun has nothing to log")
+        read, speed = self._speed.take(training=event == "step")
+        beta = self._beta if self._has_reference else None
+        return {**measured(logs, prefix, beta, read), **speed}
+
+    def words(self, metrics: dict[str, Any]) -> str:
+        """Return what is printed of a line's metrics."""
+        return (
+            f"loss {metrics['loss']:.4f}, margin {metrics['margin']:+.4f}, "
+            f"accuracy {metrics['accuracy']:.2f}{_words(metrics)}"
+        )
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
-        """Log a step's or an evaluation's metrics; Trainer's closing summary is neither."""
-        event: Event
-        event, prefix = ("eval", "eval_") if "eval_loss" in logs else ("step", "")
-        if f"{prefix}loss" not in logs or self._speed is None:
-            return
-        read, speed = self._speed.take(training=event == "step")
-        beta = args.beta if self._has_reference else None
-        metrics = {**measured(logs, prefix, beta, read), **speed}
-        self._write(event, state, metrics)
-        step, total = state.global_step, state.max_steps
-        self.tell(
-            f"{'validation' if event == 'eval' else 'step'} {step}/{total}: "
-            f"loss {metrics['loss']:.4f}, margin {metrics['margin']:+.4f}, "
-            f"accuracy {metrics['accuracy']:.2f}{_words(metrics)}{self._remaining(step, total)}"
-        )
+        """Log a step's or an evaluation's metrics, and say what looks wrong by now."""
+        before = len(self._entries)
+        super().on_log(args, state, control, logs)
         # Signs are means over ten lines, and to look for them is to read the whole log.
-        if event == "eval" or len(self._entries) % 10 == 0:
+        if len(self._entries) > before and ("eval_loss" in logs or len(self._entries) % 10 == 0):
             self._warn(state)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -134,43 +118,35 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         if watch.is_over(self._patience):
             control.should_training_stop = True
             self.tell(f"Ended: {self._patience} measurements without a better one.")
-        self.leaving.after_step(state, control)
+        super().on_evaluate(args, state, control)
         if self._speed:
             self._speed.meter.go()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Seal the checkpoint that was just written; only then may older ones go."""
-        if state.is_world_process_zero:
-            root = Path(args.output_dir)
-            checkpoints.seal(root / f"checkpoint-{state.global_step}")
-            best = evaluated(state.log_history, self._measure).best if self._keep_best else None
-            checkpoints.prune(root, self._keep, spare=best.step if best else None)
-        self.leaving.after_save(state, control)
+        super().on_save(args, state, control)
         if self._speed:
             self._speed.meter.go()
 
-    def _write(self, event: Event, state: Any, values: dict[str, Any]) -> None:
-        if not state.is_world_process_zero:
-            return
-        step, total, epoch = state.global_step, state.max_steps, state.epoch or 0.0
-        self._log.write(event, step, total, epoch, **values)
-        self._entries.append({"event": event, "step": step, "total_steps": total, **values})
+    def spared(self, state: Any) -> int | None:
+        """Return the best step, if its weights are to become the model."""
+        best = evaluated(state.log_history, self._measure).best if self._keep_best else None
+        return best.step if best else None
+
+    def write(self, event: Event, state: Any, values: dict[str, Any]) -> None:
+        """Add a line to the log, and to what is looked through for signs."""
+        super().write(event, state, values)
+        if state.is_world_process_zero:
+            step, total = state.global_step, state.max_steps
+            self._entries.append({"event": event, "step": step, "total_steps": total, **values})
 
     def _warn(self, state: Any) -> None:
         """Say once of each kind what is wrong by now."""
         said = {entry["kind"] for entry in self._entries if entry["event"] == "warning"}
         for kind, words in concerns(self._entries).items():
             if kind not in said:
-                self._write("warning", state, {"kind": kind, "words": words})
+                self.write("warning", state, {"kind": kind, "words": words})
                 self.tell(f"Warning: {words}")
-
-    def _remaining(self, step: int, total: int) -> str:
-        done = step - self._first
-        if done <= 0 or step == total:
-            return ""
-        each = (time.monotonic() - self._began) / done
-        left = timedelta(seconds=round(each * (total - step)))
-        return f", {each:.1f} s/step, {left} left"
 
 
 def _words(metrics: dict[str, Any]) -> str:

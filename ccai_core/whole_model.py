@@ -11,8 +11,8 @@ from ccai_core.errors import ModelError
 from ccai_core.models import load_model
 
 if TYPE_CHECKING:
-    from ccai_core.dpo import PreparedRun
     from ccai_core.pair_trainer import Trainer
+    from ccai_core.training_run import PreparedRun
 
 
 def whole_model(run: PreparedRun, trainer: Trainer) -> Any:

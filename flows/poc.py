@@ -34,14 +34,9 @@ def poc(config: PoCConfig) -> Summary:
         model = find_model(site, config.model, config.fallback)
         pairs = make_preferences(site, config, sources, model)
         refuse_leaking(pairs.path, sources)
-        trained = sft_then_dpo(
-            site, config.sft, config.training, model, pairs.path, (pairs.artifact,)
-        )
+        trained = sft_then_dpo(site, config.sft, config.training, model, pairs.path)
         training = trained.dpo
-        parents = (pairs.artifact, training.model_path.parent.name)
-        evaluation = evaluate_pair(
-            site, config, sources, model, training.model, pairs.path, parents
-        )
+        evaluation = evaluate_pair(site, config, sources, model, training.model, pairs.path)
         data = poc_report(site, config, sources, model, pairs, trained, evaluation)
         report = publish_report(site, data)
         return poc_summary(site, data, report, pairs, training)

@@ -24,6 +24,7 @@ from ccai_core.prompts.preparation import Preparation
 from ccai_core.prompts.prepare import PrepareRequest
 from ccai_core.prompts.registry import SOURCES
 from ccai_core.prompts.scenarios import shipped_scenarios
+from ccai_core.records import ARTIFACTS_FOLDER
 from ccai_core.types import fingerprint
 from flows.command import carried_over, command_for
 from flows.config import PreferenceDataConfig, PrepareDataConfig
@@ -79,7 +80,7 @@ def plan_prepare(config: PrepareDataConfig) -> str:
     if fetched:
         return "\n".join([*lines, "data set    is named when the sources are there"])
     name = f"{KIND}-{fingerprint(_request(config, found).inputs)}"
-    folder = config.workspace / "artifacts" / name
+    folder = config.workspace / ARTIFACTS_FOLDER / name
     there = ", is there already" if (folder / "record.json").is_file() else ""
     return "\n".join([*lines, f"data set    {folder}{there}"])
 

@@ -67,14 +67,12 @@ def sft_then_dpo(
     training: TrainingConfig,
     model: ModelRef,
     pairs: Path,
-    parents: tuple[str, ...] = (),
 ) -> Trained:
     """Train a model by DPO, its start and reference being fine-tuned first if epochs are asked."""
     if not sft.epochs:
-        return Trained(train_dpo(site, training, model, pairs, parents), None)
-    tuned = fine_tune_model(site, sft, model, pairs, parents)
-    parents = (*parents, tuned.model_path.parent.name)
-    return Trained(train_dpo(site, training, tuned.model, pairs, parents), tuned)
+        return Trained(train_dpo(site, training, model, pairs), None)
+    tuned = fine_tune_model(site, sft, model, pairs)
+    return Trained(train_dpo(site, training, tuned.model, pairs), tuned)
 
 
 def evaluate_pair(
@@ -84,9 +82,8 @@ def evaluate_pair(
     baseline: ModelRef,
     trained: ModelRef,
     pairs: Path | None,
-    parents: tuple[str, ...] = (),
 ) -> EvaluationResult:
-    """Evaluate a trained model against the one it was made from, artifacts being its `parents`."""
+    """Evaluate a trained model against the one it was made from."""
     judge, guard = config.evaluation.judge, config.evaluation.guard
     request = EvaluationRequest(
         baseline=baseline,
@@ -99,4 +96,4 @@ def evaluate_pair(
         ailuminate=sources.hazards,
         scenarios=sources.scenarios,
     )
-    return evaluate_models(site, request, parents)
+    return evaluate_models(site, request)

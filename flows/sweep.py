@@ -2,7 +2,7 @@
 
     python -m flows.sweep --pairs runs/poc/artifacts/pairs-* --model embedded --trials 8
     python -m flows.sweep --pairs mine.jsonl --space lora --method lora --cluster my-cluster
-    python -m flows.sweep --pairs mine.jsonl --space my-space.yaml --trials 20 --dry-run
+    python -m flows.sweep --pairs mine.jsonl --space my-space.yaml --objective accuracy --dry-run
 
 Killed or interrupted at any time, the same command goes on: no trial is run twice. With a greater
 --trials it adds to those that are there. `best.yaml` is what flows.training takes as --config.
@@ -13,6 +13,7 @@ import sys
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from ccai_core.records import artifacts_of
 from ccai_core.types import fingerprint
 from flows.cli import run_command
 from flows.results import Summary
@@ -38,15 +39,16 @@ def sweep(config: SweepConfig) -> Summary:
     """Search the settings of DPO that do best on held-out pairs."""
     with open_site(config, "sweep", {"pairs": str(config.pairs), "space": config.space}) as site:
         model = find_model(site, config.model, config.fallback)
-        parents: tuple[str, ...] = ()
         start = model
         if config.sft.epochs:
             tuned = fine_tune_model(site, config.sft, model, config.pairs.resolve())
-            start, parents = tuned.model, (tuned.model_path.parent.name,)
+            start = tuned.model
         inputs = sweep_inputs(config, start, site.cluster.device)
         study = open_study(site, config, fingerprint(inputs))
-        run_trials(site, config, study, start, parents)
-        artifact = write_results(site, config, study, inputs, parents)
+        run_trials(site, config, study, start)
+        artifact = write_results(
+            site, config, study, inputs, artifacts_of(config.pairs, start.path)
+        )
         return sweep_summary(config, model, study, artifact)
 
 

@@ -18,7 +18,7 @@ from flows.config import PLAIN, TrainingFlowConfig
 from tasks.study import Objective, Pruner
 
 # With another value of these, the held-out loss is another quantity.
-_KINDS_OF_LOSS = {"loss", "label_noise", "length_desensitised", "simpo_gamma"}
+_KINDS_OF_LOSS = {"loss", "beta", "label_noise", "length_desensitised", "simpo_gamma"}
 
 
 class SweepConfig(TrainingFlowConfig):
@@ -84,7 +84,7 @@ class SweepConfig(TrainingFlowConfig):
             )
         if self.objective == "loss" and (kinds := _KINDS_OF_LOSS & searched.keys()):
             raise ValueError(
-                f"numbers of different losses cannot be compared, and {self.space} searches "
-                f"{', '.join(sorted(kinds))}: decide by accuracy"
+                f"held-out losses with another {', '.join(sorted(kinds))} are other quantities, "
+                f"and {self.space} searches that: decide by accuracy"
             )
         return self

@@ -1,6 +1,6 @@
 """The loop of a sweep: as many trials at once as may run, each written down when it is through.
 
-run_trials(site, config, study, model, parents=())
+run_trials(site, config, study, model)
 """
 
 from __future__ import annotations
@@ -57,9 +57,7 @@ def open_study(site: Site, config: SweepConfig, identity: str) -> Study:
     )
 
 
-def run_trials(
-    site: Site, config: SweepConfig, study: Study, model: ModelRef, parents: tuple[str, ...]
-) -> None:
+def run_trials(site: Site, config: SweepConfig, study: Study, model: ModelRef) -> None:
     """Run trials until there are as many as asked for, those that were left running first."""
     pairs = config.pairs.resolve()
     count = len(read_pairs(pairs))
@@ -75,7 +73,7 @@ def run_trials(
             if settings not in [each.settings for each in running.values()]:
                 left.remove(trial)
                 future = run_trial.submit(
-                    site, trial, settings, model, pairs, config.objective, stop, parents
+                    site, trial, settings, model, pairs, config.objective, stop
                 )
                 running[future] = _Started(trial, settings)
                 return True

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from ccai_core.errors import ArtifactError
 from ccai_core.files import write_whole
+from ccai_core.records import ARTIFACTS_FOLDER
 
 _GB = 1e9
 
@@ -49,7 +50,7 @@ class Workspace:
                 free.
         """
         self.root = root.expanduser().resolve()
-        self.artifacts = self.root / "artifacts"
+        self.artifacts = self.root / ARTIFACTS_FOLDER
         self.journal = self.root / "journal"
         self.jobs = self.root / "jobs"
         self.fleets = self.root / "fleets"

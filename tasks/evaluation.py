@@ -1,6 +1,6 @@
 """Evaluation of a trained model against its baseline: reused, resumed or run, and reported.
 
-result = evaluate_models(site, request, parents=("pairs-…", "training-…"))
+result = evaluate_models(site, request)
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from prefect.artifacts import create_table_artifact
 from ccai_core.evaluation.results import EvaluationResult, Metric
 from ccai_core.evaluation.run import RESULT_FILE, EvaluationRequest, evaluate
 from ccai_core.progress import read_progress
+from ccai_core.records import artifacts_of
 from ccai_core.types import fingerprint
 from infra.artifacts import Artifact
 from infra.tracking import Run
@@ -22,9 +23,7 @@ from tasks.steps import make, reused
 
 
 @task(name="evaluate-models", task_run_name="evaluate {request.trained.name}", **RETRIED)
-def evaluate_models(
-    site: Site, request: EvaluationRequest, parents: tuple[str, ...] = ()
-) -> EvaluationResult:
+def evaluate_models(site: Site, request: EvaluationRequest) -> EvaluationResult:
     """Evaluate (or find the evaluation of these very inputs) and report it."""
     inputs = request.inputs
     artifact = Artifact(site.workspace.artifacts, "evaluation", fingerprint(inputs))
@@ -52,7 +51,7 @@ def evaluate_models(
                 facts=lambda made: {
                     metric.id: metric.difference.estimate for metric in made.metrics
                 },
-                parents=parents,
+                parents=artifacts_of(request.pairs, request.baseline.path, request.trained.path),
             )
             _report(run, result)
             run.artifact(artifact / RESULT_FILE)

@@ -10,6 +10,7 @@ from pathlib import Path
 from prefect import task
 
 from ccai_core.models import ModelRef
+from ccai_core.records import artifacts_of
 from ccai_core.sft import fine_tune
 from ccai_core.sft_config import SftConfig, SftResult
 from ccai_core.training_config import LAYOUT
@@ -31,7 +32,6 @@ def fine_tune_model(
     config: SftConfig,
     model: ModelRef,
     pairs: Path,
-    parents: tuple[str, ...] = (),
 ) -> SftResult:
     """Train `model` on the chosen answers (or find what these very inputs made) and report it."""
     device = site.cluster.device
@@ -57,7 +57,7 @@ def fine_tune_model(
                 place=computing(site, "train", config.nodes, config.ranks),
                 follow=follower.look,
                 facts=lambda made: made.model_dump(mode="json"),
-                parents=parents,
+                parents=artifacts_of(pairs, model.path),
                 leave_out=("checkpoints",),
             )
             _report(run, result, artifact.folder)

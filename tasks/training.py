@@ -15,6 +15,7 @@ from prefect import task
 
 from ccai_core.dpo import train
 from ccai_core.models import ModelRef
+from ccai_core.records import artifacts_of
 from ccai_core.training_config import LAYOUT, TrainingConfig, TrainingResult
 from ccai_core.training_data import file_hash
 from ccai_core.training_log import LogReader
@@ -39,10 +40,9 @@ def train_dpo(
     config: TrainingConfig,
     model: ModelRef,
     pairs: Path,
-    parents: tuple[str, ...] = (),
 ) -> TrainingResult:
     """Train `model` on the pairs (or find the model that these very inputs made) and report it."""
-    return trained(site, config, model, pairs, parents)
+    return trained(site, config, model, pairs)
 
 
 def trained(
@@ -50,7 +50,6 @@ def trained(
     config: TrainingConfig,
     model: ModelRef,
     pairs: Path,
-    parents: tuple[str, ...] = (),
     *,
     step: str = "training",
     watch: Callable[[list[dict[str, Any]]], None] | None = None,
@@ -83,7 +82,7 @@ def trained(
                 place=computing(site, "train", config.nodes, config.ranks),
                 follow=follower.look,
                 facts=lambda made: made.model_dump(mode="json"),
-                parents=parents,
+                parents=artifacts_of(pairs, model.path),
                 leave_out=("checkpoints",),
             )
             _report(run, result, artifact.folder)

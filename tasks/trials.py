@@ -56,7 +56,6 @@ def run_trial(
     pairs: Path,
     objective: Objective,
     stop: threading.Event,
-    parents: tuple[str, ...] = (),
 ) -> Outcome:
     """Train with the trial's settings; end early what the other trials' curves say is hopeless.
 
@@ -86,7 +85,7 @@ def run_trial(
         below = copy.copy(site)
         below.run = run
         try:
-            made = trained(below, config, model, pairs, parents, step=number, watch=watch)
+            made = trained(below, config, model, pairs, step=number, watch=watch)
         except _Hopeless:
             run.tags({"pruned": "true"})
             return Outcome(None, pruned=True, why="worse than the others at this point")

@@ -708,7 +708,7 @@ def test_over_long_pairs_are_left_out_and_counted(
     result = train(config, tiny, file, tmp_path / "out", "cpu")
     assert (result.pairs_cut, result.pairs_train + result.pairs_validation) == (2, 3)
     assert result.longest <= 150
-    assert "2 left out with more than 150 tokens" in capsys.readouterr().out
+    assert "2 pairs left out with more than 150 tokens" in capsys.readouterr().out
 
 
 def test_the_models_own_window_is_a_limit_too(tiny: ModelRef, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from filelock import FileLock
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ccai_core import checkpoints, memory, sft, sft_trainer
+from ccai_core import checkpoints, memory, sft, sft_trainer, training_run
 from ccai_core.dpo import train
 from ccai_core.errors import ArtifactError, ConfigError, DataError, ModelError
 from ccai_core.models import ModelRef, resolve_model
@@ -219,7 +219,7 @@ def test_a_second_call_returns_at_once(
     result, out = tuned
     assert SftResult.model_validate_json((out / "training.json").read_text()) == result
     monkeypatch.setattr(sft, "load_model", no_weights)
-    monkeypatch.setattr(sft, "load_tokenizer", no_weights)
+    monkeypatch.setattr(training_run, "load_tokenizer", no_weights)
     again = SMALL.model_copy(update={"save_steps": 50, "log_steps": 2})
     assert fine_tune(again, tiny, pairs, out, "cpu") == result
 

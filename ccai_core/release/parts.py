@@ -19,6 +19,7 @@ from ccai_core.evaluation.results import EvaluationResult
 from ccai_core.evaluation.verdict import verdict_table
 from ccai_core.records import ArtifactRecord, changed_files, read_record
 from ccai_core.training_config import TrainingResult
+from ccai_core.training_data import file_hash
 
 C = TypeVar("C", bound=Config)
 
@@ -92,8 +93,8 @@ def _belong_together(parts: Parts, training: Path, evaluation: Path) -> None:
             f"{evaluation}: is of {parts.evaluation.trained_model}, and {training} made {trained}. "
             "Evaluate the model that is to be released."
         )
-    record = read_record(parts.pairs)
-    if record is None or parts.pairs.name not in parts.training_record.parents:
+    # By content: the pairs may have been named as a file, and lie anywhere.
+    if parts.training_record.inputs.get("pairs") != file_hash(parts.pairs):
         raise ArtifactError(f"{training}: was not trained on {parts.pairs.name}.")
     if parts.evaluation_record.inputs.get("constitution") != parts.constitution.fingerprint:
         raise ArtifactError(

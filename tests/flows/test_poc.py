@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from ccai_core.errors import DataError, ModelError
+from ccai_core.records import read_record
 from ccai_core.training_data import read_pairs
 from flows.cli import parse
 from flows.config import EvaluationFlowConfig, PoCConfig, TrainingFlowConfig
@@ -220,6 +221,10 @@ def test_a_damaged_model_is_made_again_even_if_its_job_is_killed(
         training(config)
     assert "is not as it was written; it is made again" in caplog.text
     assert weights.read_bytes() == good
+    # Also where the pairs were named by their path.
+    record = read_record(finished.artifact("training"))
+    assert record
+    assert record.parents == (finished.artifact("pairs").name,)
     assert attempts(finished.workspace) == {**jobs, "training": jobs["training"] + 2}
     tasks = task_runs(str(last_flow_run().id))
     assert {name: (r.run_count, r.state_name) for name, r in tasks.items()} == {

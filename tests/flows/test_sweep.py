@@ -234,8 +234,7 @@ def test_a_plan_says_space_trials_and_updates(made: Path, tmp_path: Path) -> Non
     [
         ({"space": "dop"}, "--space dop: unknown"),
         ({"training": {"validation_fraction": 0}}, "set validation_fraction above 0"),
-        ({"space": "dpo", "objective": "margin"}, "margins grow with beta"),
-        ({"space": "lora"}, "lora_rank means nothing with method full"),
+                ({"space": "lora"}, "lora_rank means nothing with method full"),
         ({"storage": "postgresql://me:hunter2@db/x"}, "leave the password out of the URL"),
         ({"storage": "sweeps.db"}, "no URL of a database"),
     ],
@@ -248,10 +247,22 @@ def test_what_cannot_be_searched_is_refused(
     assert "hunter2" not in str(caught.value)
 
 
-def test_losses_of_different_kinds_are_not_compared(made: Path, tmp_path: Path) -> None:
-    (tmp_path / "space.yaml").write_text("loss: {choices: [sigmoid, ipo]}\n")
-    asked = values(made, tmp_path / "ws", space=str(tmp_path / "space.yaml"))
-    with pytest.raises(ValueError, match="different losses cannot be compared"):
+@pytest.mark.parametrize(
+    ("space", "objective", "said"),
+    [
+        ("loss: {choices: [sigmoid, ipo]}", "loss", "with another loss are other quantities"),
+        ("beta: {low: 0.1, high: 0.3}", "loss", "with another beta are other quantities"),
+        ("beta: {low: 0.1, high: 0.3}", "margin", "margins grow with beta"),
+    ],
+)
+def test_different_quantities_are_not_compared(
+    made: Path, tmp_path: Path, space: str, objective: str, said: str
+) -> None:
+    (tmp_path / "space.yaml").write_text(space + "\n")
+    asked = values(
+        made, tmp_path / "ws", space=str(tmp_path / "space.yaml"), objective=objective
+    )
+    with pytest.raises(ValueError, match=said):
         SweepConfig.model_validate(asked)
     SweepConfig.model_validate({**asked, "objective": "accuracy"})
 
