@@ -50,8 +50,7 @@ def open_experiment(uri: str, name: str, artifacts: str | None) -> tuple[MlflowC
     Raises:
         ConfigError: the store does not answer or cannot be used, or the experiment is deleted.
     """
-    _probe(uri)
-    client = _client(uri)
+    client = open_client(uri)
     try:
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
@@ -67,6 +66,16 @@ def open_experiment(uri: str, name: str, artifacts: str | None) -> tuple[MlflowC
             f"`mlflow experiments restore -x {experiment.experiment_id}`, or choose another name."
         )
     return client, str(experiment.experiment_id)
+
+
+def open_client(uri: str) -> MlflowClient:
+    """Return a client of the store at `uri`, which answers.
+
+    Raises:
+        ConfigError: it does not answer or cannot be opened.
+    """
+    _probe(uri)
+    return _client(uri)
 
 
 def is_refused(error: Exception) -> bool:
