@@ -42,13 +42,13 @@ def preset_names() -> list[str]:
 
 def about_presets() -> str:
     """Return a line a preset: its name, and what its file says first."""
-    folder = files("flows") / "presets"
-    firsts = [
-        (folder / f"{name}.yaml").read_text("utf-8").split("\n")[0] for name in preset_names()
-    ]
-    return "\n".join(
-        f"{name}: {first.lstrip('# ')}" for name, first in zip(preset_names(), firsts, strict=True)
-    )
+    return "\n".join(f"{name}: {preset_about(name)}" for name in preset_names())
+
+
+def preset_about(name: str) -> str:
+    """Return what a preset's file says first."""
+    text = (files("flows") / "presets" / f"{name}.yaml").read_text("utf-8")
+    return text.split("\n")[0].lstrip("# ")
 
 
 def preset_values(kind: type[Config], name: str) -> dict[str, Any]:
@@ -152,6 +152,7 @@ def run_command(
     about: str | None,
     arguments: Sequence[str] | None = None,
     prints: Mapping[str, tuple[str, Callable[[C], str]]] | None = None,
+    guarded: bool = True,
 ) -> int:
     """Be the `main` of a flow's module; returns the exit code.
 
@@ -163,6 +164,7 @@ def run_command(
         about: what --help begins with.
         arguments: the command line; None: the program's own.
         prints: further switches: help, and what is printed instead of doing anything.
+        guarded: whether what it starts ends with it, however it ends.
     """
     out = Console()
     _quieten(out)
@@ -180,7 +182,8 @@ def run_command(
             out.out.print("\nA dry run: nothing was done.")
             return 0
         out.out.print()
-        guard_children()
+        if guarded:
+            guard_children()
         with out.live():
             summary = flow(settings)
     except CCAIError as error:

@@ -22,11 +22,12 @@ from flows.results import Summary
 from flows.session import open_site
 from flows.stages import evaluate_pair
 from tasks.cancellation import ends_as_cancelled
+from tasks.flow_alerts import TELLS
 from tasks.models import find_model
 from tasks.report import publish_report
 
 
-@flow(name="evaluation", persist_result=False)
+@flow(name="evaluation", persist_result=False, **TELLS)
 @ends_as_cancelled
 def evaluation(config: EvaluationFlowConfig) -> Summary:
     """Measure a trained model against its baseline, with intervals, and write the report."""

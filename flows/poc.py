@@ -20,11 +20,12 @@ from flows.results import Summary
 from flows.session import open_site
 from flows.stages import evaluate_pair, make_preferences, refuse_leaking, sft_then_dpo
 from tasks.cancellation import ends_as_cancelled
+from tasks.flow_alerts import TELLS
 from tasks.models import find_model
 from tasks.report import publish_report
 
 
-@flow(name="poc", persist_result=False)
+@flow(name="poc", persist_result=False, **TELLS)
 @ends_as_cancelled
 def poc(config: PoCConfig) -> Summary:
     """Make preference pairs, train by DPO, evaluate against the baseline, write the report."""

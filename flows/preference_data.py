@@ -19,10 +19,11 @@ from flows.results import Summary
 from flows.session import open_site
 from flows.stages import make_preferences
 from tasks.cancellation import ends_as_cancelled
+from tasks.flow_alerts import TELLS
 from tasks.models import find_model
 
 
-@flow(name="preference-data", persist_result=False)
+@flow(name="preference-data", persist_result=False, **TELLS)
 @ends_as_cancelled
 def preference_data(config: PreferenceDataConfig) -> Summary:
     """Let a model answer, criticise and revise under each principle; keep the good pairs."""

@@ -19,10 +19,11 @@ from flows.preparation import plan_prepare, preparation_request, prepare_summary
 from flows.results import Summary
 from flows.session import open_site
 from tasks.cancellation import ends_as_cancelled
+from tasks.flow_alerts import TELLS
 from tasks.prompts import prepare_prompts
 
 
-@flow(name="prepare-data", persist_result=False)
+@flow(name="prepare-data", persist_result=False, **TELLS)
 @ends_as_cancelled
 def prepare_data(config: PrepareDataConfig) -> Summary:
     """Read, clean and mix prompts into a data set."""

@@ -23,6 +23,7 @@ from flows.sweep_plan import plan_sweep, sweep_inputs
 from flows.sweep_results import sweep_summary, write_results
 from flows.sweep_trials import open_study, run_trials
 from tasks.cancellation import ends_as_cancelled
+from tasks.flow_alerts import TELLS
 from tasks.models import find_model
 from tasks.sft import fine_tune_model
 
@@ -32,6 +33,7 @@ _MOST_AT_ONCE = 512
 @flow(
     name="sweep",
     persist_result=False,
+    **TELLS,
     task_runner=ThreadPoolTaskRunner(max_workers=_MOST_AT_ONCE),  # type: ignore[arg-type]
 )
 @ends_as_cancelled

@@ -20,10 +20,11 @@ from flows.results import Summary
 from flows.session import open_site
 from flows.stages import sft_then_dpo
 from tasks.cancellation import ends_as_cancelled
+from tasks.flow_alerts import TELLS
 from tasks.models import find_model
 
 
-@flow(name="training", persist_result=False)
+@flow(name="training", persist_result=False, **TELLS)
 @ends_as_cancelled
 def training(config: TrainingFlowConfig) -> Summary:
     """Train a model by Direct Preference Optimization, on request after a supervised stage."""

@@ -1,0 +1,60 @@
+"""Every flow in the Prefect UI: forms that explain themselves, runs, schedules, cancellation.
+
+    python -m flows.serve --dry-run
+    PREFECT_API_URL=http://127.0.0.1:4200/api python -m flows.serve
+    python -m flows.serve --local 2 --limits my-cluster 4 --time-zone Europe/Berlin
+
+Registers the deployments and runs what is started there, until it is told to stop. It can be
+started again at any time: deployments are the same ones, and runs that were late are run.
+"""
+
+import sys
+
+from prefect import serve as prefect_serve
+from prefect.settings import get_current_settings
+
+from ccai_core.errors import ConfigError
+from flows.cli import run_command
+from flows.offers import all_offers
+from flows.results import Summary
+from flows.serve_config import ServeConfig
+from flows.serve_plan import deployment_of, plan_serve, prefect_yaml
+from tasks.cluster_limit import set_limits
+
+
+def serve(config: ServeConfig) -> Summary:
+    """Register every deployment and run what people start, until a signal ends it.
+
+    Raises:
+        ConfigError: no Prefect server is named, or it does not answer.
+    """
+    api = get_current_settings().api.url
+    if not api:
+        raise ConfigError(
+            "PREFECT_API_URL is not set, so there is no server to serve for. `make up` starts one "
+            "with everything else; or `prefect server start`, then "
+            "`export PREFECT_API_URL=http://127.0.0.1:4200/api`."
+        )
+    try:
+        set_limits(config.all_limits)
+    except OSError as error:
+        raise ConfigError(f"The Prefect server at {api} does not answer ({error}).") from None
+    deployments = [deployment_of(offer, config) for offer in all_offers()]
+    # Schedules stay on: what a stopped night has missed is late, and run once when we are back.
+    prefect_serve(*deployments, pause_on_shutdown=False, limit=config.runs)
+    return Summary(made={"deployments": str(len(deployments))})
+
+
+PRINTS = {"prefect_yaml": ("Print prefect.yaml, and do nothing.", prefect_yaml)}
+
+if __name__ == "__main__":
+    sys.exit(
+        run_command(
+            ServeConfig,
+            serve,
+            plan_serve,
+            prog="python -m flows.serve",
+            about=__doc__,
+            prints=PRINTS,
+        )
+    )
