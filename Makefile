@@ -11,7 +11,7 @@ SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadgroup
 SLURM  := slurm-wlm munge slurmdbd mariadb-server
 
 .DEFAULT_GOAL := help
-.PHONY: help setup slurm slurm-lab poc test test-all lint reference docs clean
+.PHONY: help setup slurm slurm-lab poc up down demo test test-all lint reference docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,15 @@ slurm-lab: $(STAMP) ## A shell with a throw-away Slurm of four nodes on this mac
 
 poc: $(STAMP) ## The whole PoC on this machine, quick preset, embedded model
 	$(BIN)/python -m flows.poc --preset quick --model embedded
+
+up: $(STAMP) ## Prefect, MLflow and every flow in the UI, on this machine only
+	$(BIN)/python -m flows.stack up
+
+demo: $(STAMP) ## Start the PoC there as the UI would (quick preset, embedded model) and follow it
+	$(BIN)/python -m flows.stack demo
+
+down: $(STAMP) ## End what `make up` started
+	$(BIN)/python -m flows.stack down
 
 test: $(STAMP) ## All tests that need neither network nor GPU
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from datetime import time
 from importlib.resources import files
 from pathlib import Path
 from types import NoneType, UnionType
@@ -30,7 +31,11 @@ from flows.config import (
     TrainingFlowConfig,
 )
 from flows.human_evaluation_config import BuildReviewConfig, CollectReviewConfig
+from flows.nightly_config import NightlyConfig
+from flows.promote_config import PromoteConfig
 from flows.release_config import ReleaseBuildConfig, ReleasePushConfig, ReleaseVerifyConfig
+from flows.serve_config import ServeConfig
+from flows.stack_config import DemoConfig, PlaceConfig, StackConfig
 from flows.sweep_config import SweepConfig
 from infra.cluster import ClusterConfig, Container, FleetDefaults, Limits
 
@@ -42,6 +47,12 @@ FLOWS: dict[str, type[BaseModel]] = {
     "training": TrainingFlowConfig,
     "sweep": SweepConfig,
     "evaluation": EvaluationFlowConfig,
+    "nightly": NightlyConfig,
+    "promote": PromoteConfig,
+    "serve": ServeConfig,
+    "stack up": StackConfig,
+    "stack demo": DemoConfig,
+    "stack down": PlaceConfig,
     "human_evaluation build": BuildReviewConfig,
     "human_evaluation collect": CollectReviewConfig,
     "release build": ReleaseBuildConfig,
@@ -69,6 +80,7 @@ _NAMES: dict[type, str] = {
     float: "number",
     str: "text",
     Path: "path",
+    time: "time of day",
     bool: "yes or no",
 }
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -162,6 +174,8 @@ def _default(field: FieldInfo) -> str:
         return "see below"
     if isinstance(value, dict):
         return "none"
+    if isinstance(value, time):
+        return f"`{value:%H:%M}`"
     if isinstance(value, tuple):
         return " ".join(f"`{each}`" for each in value) or "none"
     return _escape(f"`{value:g}`" if isinstance(value, float) else f"`{value}`")

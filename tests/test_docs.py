@@ -118,7 +118,19 @@ def test_an_option_that_does_not_exist_would_be_noticed(reader, capsys):
 
 @pytest.mark.parametrize(
     "flow",
-    ["poc", "preference_data", "training", "sweep", "evaluation", "human_evaluation", "release"],
+    [
+        "poc",
+        "preference_data",
+        "training",
+        "sweep",
+        "evaluation",
+        "human_evaluation",
+        "release",
+        "nightly",
+        "promote",
+        "serve",
+        "stack",
+    ],
 )
 def test_the_examples_in_a_flows_own_help_parse(flow, reader):
     about = ast.get_docstring(ast.parse((ROOT / "flows" / f"{flow}.py").read_text("utf-8")))
