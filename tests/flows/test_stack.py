@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
@@ -62,6 +63,12 @@ def test_up_again_finds_it_running(up: StackConfig) -> None:
     assert start_stack(up).findings == ("Everything runs.",)
     assert (up.folder / "supervisor.pid").read_text() == before
     assert "running already" in plan_stack(up)
+
+
+def test_the_nights_to_come_are_scheduled(client: SyncPrefectClient) -> None:
+    nights = client.read_deployment_by_name("nightly/default")
+    of_nights = DeploymentFilter(id=DeploymentFilterId(any_=[nights.id]))
+    wait_for(lambda: client.read_flow_runs(deployment_filter=of_nights), 90, every=1)
 
 
 def test_the_demo_runs_to_its_end_and_a_wrong_value_starts_nothing(
