@@ -23,6 +23,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from flows.compare_config import CompareConfig
 from flows.config import (
     EvaluationFlowConfig,
     PoCConfig,
@@ -53,6 +54,7 @@ FLOWS: dict[str, type[BaseModel]] = {
     "stack up": StackConfig,
     "stack demo": DemoConfig,
     "stack down": PlaceConfig,
+    "compare": CompareConfig,
     "human_evaluation build": BuildReviewConfig,
     "human_evaluation collect": CollectReviewConfig,
     "release build": ReleaseBuildConfig,

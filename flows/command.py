@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from typing import Any, TypeVar
 
+import tyro
 from pydantic.fields import FieldInfo
 
 from ccai_core.config import Config
@@ -37,6 +38,9 @@ def _words(config: Config, above: str = "") -> list[str]:
             # Some groups stand without their own name on the command line.
             inner = above if PLAIN in field.metadata else f"{above}{name}."
             words += _words(value, inner)
+        elif tyro.conf.Positional in field.metadata:
+            # Before any option, which might take it for its own.
+            words = [*map(str, value if isinstance(value, tuple) else (value,)), *words]
         else:
             words += _option(above, name, field, value)
     return words

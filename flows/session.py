@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from prefect.runtime import flow_run
 
 from ccai_core.types import fingerprint
+from flows.command import command_for
 from flows.config import RunConfig
 from flows.console import current_show
 from infra.cluster import ClusterConfig, load_cluster
@@ -53,6 +54,7 @@ def open_site(
             "git.commit": code_version(),
             "prefect.flow_run": str(flow_run.get_id() or ""),
             "settings": fingerprint(settings),
+            "command": command_for(name.replace("-", "_"), config),
             **{f"version.{package}": number for package, number in versions().items()},
             **tags,
         }

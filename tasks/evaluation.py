@@ -29,7 +29,8 @@ def evaluate_models(site: Site, request: EvaluationRequest) -> EvaluationResult:
     artifact = Artifact(site.workspace.artifacts, "evaluation", fingerprint(inputs))
     progress = Progress(site, "evaluation", unit="calls")
     if not reused(artifact):
-        with site.tracking.run("evaluation", parent=site.run, tags={"stage": "evaluation"}) as run:
+        tags = {"stage": "evaluation", "artifact": artifact.name}
+        with site.tracking.run("evaluation", parent=site.run, tags=tags) as run:
             run.params(inputs)
 
             place = asking(site, "evaluate")

@@ -44,7 +44,8 @@ def generate_preferences(site: Site, request: PairRequest) -> Pairs:
     artifact = Artifact(site.workspace.artifacts, "pairs", fingerprint(inputs))
     progress = Progress(site, "preference pairs", unit="pairs")
     if not reused(artifact):
-        with site.tracking.run("generation", parent=site.run, tags={"stage": "generation"}) as run:
+        tags = {"stage": "generation", "artifact": artifact.name}
+        with site.tracking.run("generation", parent=site.run, tags=tags) as run:
             run.params(inputs)
 
             place = asking(site, "evaluate")

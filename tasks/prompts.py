@@ -48,7 +48,8 @@ def prepare_prompts(site: Site, request: PrepareRequest) -> Prepared:
     progress = Progress(site, "prompts", unit="prompts")
     was_there = reused(artifact)
     if not was_there:
-        with site.tracking.run("preparation", parent=site.run, tags={"stage": "data"}) as run:
+        tags = {"stage": "data", "artifact": artifact.name}
+        with site.tracking.run("preparation", parent=site.run, tags=tags) as run:
             run.params(inputs)
 
             def follow(waits: str) -> None:

@@ -45,7 +45,8 @@ def fine_tune_model(
     progress = Progress(site, "supervised", unit="steps")
     # The fast way when all is there; `fine_tune` itself knows its finished folder.
     if not reused(artifact):
-        with site.tracking.run("sft", parent=site.run, tags={"stage": "sft"}) as run:
+        tags = {"stage": "sft", "artifact": artifact.name}
+        with site.tracking.run("sft", parent=site.run, tags=tags) as run:
             run.params({"model": model.identity, **config.model_dump(mode="json")})
             follower = Follower(artifact / "training_log.jsonl", run, progress)
             result = make(

@@ -70,7 +70,8 @@ def trained(
     progress = Progress(site, step, unit="steps")
     # The fast way when all is there; `train` itself knows its finished folder.
     if not reused(artifact):
-        with site.tracking.run("training", parent=site.run, tags={"stage": "training"}) as run:
+        tags = {"stage": "training", "artifact": artifact.name}
+        with site.tracking.run("training", parent=site.run, tags=tags) as run:
             run.params({"model": model.identity, **config.model_dump(mode="json")})
             follower = Follower(artifact / "training_log.jsonl", run, progress, watch)
             result = make(

@@ -124,6 +124,7 @@ def test_an_option_that_does_not_exist_would_be_noticed(reader, capsys):
         "training",
         "sweep",
         "evaluation",
+        "compare",
         "human_evaluation",
         "release",
         "nightly",

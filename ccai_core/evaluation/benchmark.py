@@ -118,6 +118,7 @@ class Benchmark:
             _safe(label, judged=not self.given),
             [(b > 0, a > 0) for b, a in pairs.values()],
             excluded,
+            keys=list(pairs),
         )
         tables = [
             grade_table(grades, f"benchmark.{which}", f"{label.split(':')[0]}: {which} model")

@@ -38,7 +38,7 @@ from ccai_core.evaluation.parts import (
     collected,
     mean_metric,
 )
-from ccai_core.evaluation.results import Table
+from ccai_core.evaluation.results import Metric, Table
 from ccai_core.evaluation.statistics import mean_interval
 from ccai_core.types import Call, Completion, Generate, Message, Sampling, assistant, system, user
 
@@ -111,12 +111,8 @@ class Cooperation:
     def findings(self, before: Outcome, after: Outcome) -> Findings:
         """Compare both models without a prompt, and show what each prompt does to each of them."""
         games = {"baseline": self.games(before.asked), "trained": self.games(after.asked)}
-        rate, joint = (self._pairs(games, which) for which in ("rate", "joint"))
         return collected(
-            [
-                mean_metric(_RATE, rate[0], rate[1], self.seed),
-                mean_metric(_JOINT, joint[0], joint[1], self.seed),
-            ],
+            [self._mean(_RATE, games, "rate"), self._mean(_JOINT, games, "joint")],
             [self._table(which, played) for which, played in games.items()],
             self._notes(games),
         )
@@ -172,17 +168,17 @@ class Cooperation:
             return halves
         return [rng.choice(either) for _ in range(ROUNDS)]
 
-    def _pairs(
-        self, games: Mapping[str, Mapping[tuple[str, Opponent, int], Game]], which: str
-    ) -> tuple[list[tuple[float, float]], dict[str, int]]:
+    def _mean(
+        self, about: About, games: Mapping[str, Mapping[tuple[str, Opponent, int], Game]], of: str
+    ) -> Metric | About:
+        """Compare the games without a prompt that could be read of both models."""
         keys = [key for key in self.keys if key[0] == NO_PROMPT]
-        values = [
-            (getattr(games["baseline"][k], which), getattr(games["trained"][k], which))
-            for k in keys
-        ]
-        pairs = [(b, a) for b, a in values if b is not None and a is not None]
+        before, after = games["baseline"], games["trained"]
+        values = {f"{k[1]}/{k[2]}": (getattr(before[k], of), getattr(after[k], of)) for k in keys}
+        pairs = {key: (b, a) for key, (b, a) in values.items() if b is not None and a is not None}
         lost = len(values) - len(pairs)
-        return pairs, {"no_move_could_be_read": lost} if lost else {}
+        excluded = {"no_move_could_be_read": lost} if lost else {}
+        return mean_metric(about, list(pairs.values()), excluded, self.seed, list(pairs))
 
     def _table(self, which: str, games: Mapping[tuple[str, Opponent, int], Game]) -> Table:
         rows = []

@@ -25,6 +25,7 @@ from ccai_core.evaluation.parts import (
     Scores,
     answered,
     by_cluster,
+    clusters,
     collected,
     mean_metric,
     paired,
@@ -131,7 +132,8 @@ class Helpfulness:
         """Compare the grades, question by question."""
         pairs, excluded = paired(before.scores, after.scores)
         cluster = {_key(q, t): str(q.id) for q in self.bench.questions for t in TURNS}
-        metric = mean_metric(_GRADES, by_cluster(pairs, cluster), excluded, self.seed)
+        graded = by_cluster(pairs, cluster)
+        metric = mean_metric(_GRADES, graded, excluded, self.seed, clusters(pairs, cluster))
         return collected([metric], [self._table(before, after)], self._notes(before, after))
 
     def _table(self, before: Outcome, after: Outcome) -> Table:

@@ -12,15 +12,15 @@ call goes through the journal, so a part that was interrupted goes on where it w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ccai_core.engines import Engine
 from ccai_core.evaluation import statistics
 from ccai_core.evaluation.counted import Report
 from ccai_core.evaluation.judge import Judge, SafetyRater
-from ccai_core.evaluation.results import Group, Metric, Table, Unit
+from ccai_core.evaluation.results import Group, ItemValues, Metric, Table, Unit
 from ccai_core.types import Completion, Generate
 
 Asked = Mapping[str, Completion]
@@ -117,8 +117,12 @@ def share_metric(
     pairs: Sequence[tuple[bool, bool]],
     excluded: Mapping[str, int],
     test: str = "exact McNemar test",
+    keys: Sequence[str] = (),
 ) -> Metric | About:
-    """Compare two shares of the same items; what it is about, where there are too few."""
+    """Compare two shares of the same items; what it is about, where there are too few.
+
+    With `keys`, names of the items, other evaluations can be paired with this one.
+    """
     if len(pairs) < statistics.LEAST_ITEMS:
         return about
     before, after = [b for b, _ in pairs], [t for _, t in pairs]
@@ -131,6 +135,7 @@ def share_metric(
         test=test,
         n=len(pairs),
         excluded=dict(excluded),
+        items=_items("share", keys, pairs),
     )
 
 
@@ -139,8 +144,12 @@ def mean_metric(
     pairs: Sequence[tuple[float, float]],
     excluded: Mapping[str, int],
     seed: int,
+    keys: Sequence[str] = (),
 ) -> Metric | About:
-    """Compare two means over the same items; what it is about, where there are too few."""
+    """Compare two means over the same items; what it is about, where there are too few.
+
+    With `keys`, names of the items, other evaluations can be paired with this one.
+    """
     if len(pairs) < statistics.LEAST_ITEMS:
         return about
     before, after = [b for b, _ in pairs], [t for _, t in pairs]
@@ -153,6 +162,20 @@ def mean_metric(
         test="paired sign-flip test",
         n=len(pairs),
         excluded=dict(excluded),
+        items=_items("mean", keys, pairs),
+    )
+
+
+def _items(
+    kind: Literal["share", "mean"], keys: Sequence[str], pairs: Sequence[tuple[float, float]]
+) -> ItemValues | None:
+    if not keys:
+        return None
+    return ItemValues(
+        kind=kind,
+        names=tuple(keys),
+        baseline=tuple(float(before) for before, _ in pairs),
+        trained=tuple(float(after) for _, after in pairs),
     )
 
 
@@ -170,6 +193,11 @@ def by_cluster(
         (sum(b for b, _ in group) / len(group), sum(a for _, a in group) / len(group))
         for group in groups.values()
     ]
+
+
+def clusters(pairs: Iterable[str], cluster: Mapping[str, str]) -> list[str]:
+    """Return the names of what `by_cluster` averages, in its order."""
+    return list(dict.fromkeys(cluster[key] for key in pairs))
 
 
 def collected(

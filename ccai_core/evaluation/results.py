@@ -5,13 +5,13 @@ EvaluationResult.model_validate_json(path.read_text())
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from ccai_core.config import Config
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 Group = Literal["safety", "contemplative", "capability", "helpfulness", "robustness", "cooperation"]
 Unit = Literal["share", "probability", "perplexity", "score", "points"]
 
@@ -22,6 +22,26 @@ class Interval(Config):
     estimate: float = Field(description="Point estimate.")
     low: float = Field(description="Lower end of the 95% interval.")
     high: float = Field(description="Upper end of the 95% interval.")
+
+
+class ItemValues(Config):
+    """What every item gave, so that models of several evaluations can be paired by item."""
+
+    kind: Literal["share", "mean", "perplexity"] = Field(
+        description="How the items make the measure: count of ones, mean, exp(-nats / tokens)."
+    )
+    # Not `keys`: Prefect looks into results with dict(), which calls what has that name.
+    names: tuple[str, ...] = Field(description="Name of each item, or the hash of its prompt.")
+    baseline: tuple[float, ...] = Field(description="Of the model before training, by item.")
+    trained: tuple[float, ...] = Field(description="Of the model after training, by item.")
+    tokens: tuple[int, ...] = Field((), description="Of each item; for perplexity only.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> ItemValues:
+        lengths = {len(self.names), len(self.baseline), len(self.trained)}
+        if len(lengths) > 1 or (self.kind == "perplexity" and len(self.tokens) != len(self.names)):
+            raise ValueError("every item needs a name and the values of both models")
+        return self
 
 
 class Metric(Config):
@@ -46,6 +66,9 @@ class Metric(Config):
         default_factory=dict, description="Items that did not count, by reason."
     )
     judged: bool = Field(description="Whether a (weak) judge model stands between text and number.")
+    items: ItemValues | None = Field(
+        None, description="By item; none where values say nothing without the other model."
+    )
 
 
 class Table(Config):
@@ -108,4 +131,11 @@ class EvaluationResult(Config):
     tables: tuple[Table, ...] = Field((), description="Grades, categories, conditions.")
     examples: tuple[Example, ...] = Field((), description="Before and after.")
     notes: tuple[str, ...] = Field((), description="What a reader must know, e.g. fallbacks.")
+    asked: dict[str, Any] = Field(
+        default_factory=dict,
+        description="What was asked, how, and of which judge; alike in results to be compared.",
+    )
+    parameters: dict[str, int] = Field(
+        default_factory=dict, description="Weights of each model, by its identity."
+    )
     seconds: float = Field(0.0, ge=0, description="Wall time.")

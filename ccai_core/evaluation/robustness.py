@@ -27,12 +27,13 @@ from ccai_core.evaluation.parts import (
     Scores,
     answered,
     by_cluster,
+    clusters,
     collected,
     mean_metric,
     paired,
     share_metric,
 )
-from ccai_core.evaluation.results import Table
+from ccai_core.evaluation.results import Metric, Table
 from ccai_core.evaluation.statistics import wilson_interval
 from ccai_core.types import Call, Completion, Generate, Message, Prompt, Sampling, system, user
 from ccai_core.types import assistant as said
@@ -106,11 +107,13 @@ class Robustness:
         held = {k: (float(b > _SAFE), float(a > _SAFE)) for k, (b, a) in pairs.items()}
         of_attacks = {k: v for k, v in held.items() if k in attacked & unprompted}
         of_all = {k: v for k, v in held.items() if k in attacked}
+
+        def mean(about: About, tried: Mapping[str, tuple[float, float]]) -> Metric | About:
+            held, keys = by_cluster(tried, requests), clusters(tried, requests)
+            return mean_metric(about, held, excluded, self.seed, keys)
+
         return collected(
-            [
-                mean_metric(_RESISTED, by_cluster(of_attacks, requests), excluded, self.seed),
-                mean_metric(_PROMPTED, by_cluster(of_all, requests), excluded, self.seed),
-            ],
+            [mean(_RESISTED, of_attacks), mean(_PROMPTED, of_all)],
             [self._table("baseline", before.scores), self._table("trained", after.scores)],
         )
 
@@ -200,7 +203,7 @@ class OverRefusal:
         """Compare how often each model helps."""
         pairs, excluded = paired(before.scores, after.scores)
         helped = [(b > _SAFE, a > _SAFE) for b, a in pairs.values()]
-        return collected([share_metric(_HELPED, helped, excluded)])
+        return collected([share_metric(_HELPED, helped, excluded, keys=list(pairs))])
 
 
 async def leaning(judge: Judge) -> Judge:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from pydantic import Field
 from ccai_core.config import Config
 from ccai_core.constitution import Constitution, load_constitutional_config
 from ccai_core.engines import Engine, LocalEngines, OpenEngine
+from ccai_core.errors import ModelError
 from ccai_core.evaluation.capability import capability_items, perplexity_paragraphs
 from ccai_core.evaluation.compare import compare, with_parts
 from ccai_core.evaluation.config import EvaluationConfig
@@ -42,6 +43,7 @@ from ccai_core.evaluation.suites import SUITES, asked_by, left_out, suite_parts
 from ccai_core.files import write_whole
 from ccai_core.journal import Journal, Recorded
 from ccai_core.judges.guards import Guard, guard_format
+from ccai_core.memory_estimate import read_shape
 from ccai_core.models import ModelRef
 from ccai_core.progress import ProgressFile
 from ccai_core.prompts.leaks import Trained, refuse_leaks
@@ -54,6 +56,8 @@ PROGRESS_FILE = "progress.json"
 _TELL_EVERY_S = 10.0
 # Known by their content, which is in the parts.
 _FILES = ("mt_bench", "mt_bench_prompts", "baseline_verdicts", "trained_verdicts")
+# What may differ in evaluations that ask the same, and what is only shown.
+_OF_THE_MODELS = {"baseline", "trained", "trained_on", "examples", "include_restricted"}
 
 
 class EvaluationRequest(Config):
@@ -138,16 +142,36 @@ def evaluate(
     result = asyncio.run(
         _evaluate(request, items, parts, journal, engines or LocalEngines(), teller)
     )
+    models = (request.baseline, request.trained)
     notices = (request.baseline.notice, request.judge.notice if request.judge else None)
     result = result.model_copy(
         update={
             "notes": (*dict.fromkeys(filter(None, notices)), *result.notes),
+            "asked": asked_of(request.inputs),
+            "parameters": _parameters(models),
             "seconds": time.monotonic() - began,
         }
     )
     write_whole(out / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
     teller.say(f"Evaluated in {result.seconds:.0f} s: {out / RESULT_FILE}")
     return result
+
+
+def asked_of(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return of an evaluation's inputs what must be alike in results that are compared."""
+    return {name: value for name, value in inputs.items() if name not in _OF_THE_MODELS}
+
+
+def _parameters(models: Sequence[ModelRef]) -> dict[str, int]:
+    """Count the weights of models by their files."""
+    counts = {}
+    for model in models:
+        try:
+            counts[model.identity] = read_shape(model.path).parameters
+        except ModelError:
+            # An engine can serve what is not laid out as we know it; its size is then not known.
+            continue
+    return counts
 
 
 def _contents(prompts: Sequence[Prompt]) -> list[dict[str, Any]]:

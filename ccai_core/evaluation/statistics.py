@@ -79,13 +79,13 @@ def mcnemar_exact(baseline: Sequence[bool], trained: Sequence[bool]) -> float:
 
 
 def mean_interval(values: Sequence[float], seed: int) -> Interval:
-    """Return a mean with its bootstrap interval (Efron 1979; see `_percentiles`).
+    """Return a mean with its bootstrap interval (Efron 1979; see `percentiles`).
 
     Equal values give an interval of width 0.
     """
     data = np.asarray(values, dtype=np.float64)
     means = data[_resamples(len(data), seed)].mean(axis=1)
-    return _percentiles(float(data.mean()), means, len(data))
+    return percentiles(float(data.mean()), means, len(data))
 
 
 def mean_difference(baseline: Sequence[float], trained: Sequence[float], seed: int) -> Interval:
@@ -126,7 +126,7 @@ def perplexity_interval(nats: Sequence[float], tokens: Sequence[int], seed: int)
     """
     logprob, count = np.asarray(nats, np.float64), np.asarray(tokens, np.float64)
     drawn = _resamples(len(count), seed)
-    return _percentiles(
+    return percentiles(
         float(_perplexity(logprob.sum(), count.sum())),
         _perplexity(logprob[drawn].sum(axis=1), count[drawn].sum(axis=1)),
         len(count),
@@ -141,7 +141,7 @@ def perplexity_difference(
     count = np.asarray(tokens, np.float64)
     drawn = _resamples(len(count), seed)
     total = count[drawn].sum(axis=1)
-    return _percentiles(
+    return percentiles(
         float(_perplexity(after.sum(), count.sum()) - _perplexity(before.sum(), count.sum())),
         _perplexity(after[drawn].sum(axis=1), total)
         - _perplexity(before[drawn].sum(axis=1), total),
@@ -186,7 +186,7 @@ def _perplexity(nats: Floats, tokens: Floats) -> Floats:
     return np.exp(-nats / tokens)
 
 
-def _percentiles(estimate: float, resampled: Floats, n: int) -> Interval:
+def percentiles(estimate: float, resampled: Floats, n: int) -> Interval:
     """Return the expanded percentile interval of Hesterberg 2015 for `n` resampled items.
 
     Plain percentiles of a few items are too narrow (at n = 6 they cover 86%): the levels are

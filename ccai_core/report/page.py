@@ -39,7 +39,7 @@ _CURVE = ("step", *METRICS)
 
 def headlines(data: ReportData) -> tuple[str, ...]:
     """Return the answers at the top of the page, a paragraph each, for consoles and logs."""
-    return tuple(_printable(str(line)) for line in words.headline(data.evaluation))
+    return tuple(printable(str(line)) for line in words.headline(data.evaluation))
 
 
 def render_report(data: ReportData) -> str:
@@ -53,9 +53,9 @@ def render_report(data: ReportData) -> str:
         .render(
             data=data,
             result=result,
-            style=_resource("report.css"),
-            script=_resource("report.js"),
-            script_hash=_hash(_resource("report.js")),
+            style=resource("report.css"),
+            script=resource("report.js"),
+            script_hash=policy_hash(resource("report.js")),
             headline=words.headline(result),
             panels=figures.forest(result.metrics),
             judged=[metric for metric in result.metrics if metric.judged],
@@ -86,7 +86,7 @@ def _environment() -> Environment:
         loader=PackageLoader("ccai_core", "resources/report"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_printable,
+        finalize=printable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -103,29 +103,32 @@ def _environment() -> Environment:
         "share_place": figures.share_place,
         "share_row": figures.share_row,
         "duration": duration,
-        "sort_key": _sort_key,
+        "sort_key": sort_key,
     }
     return environment
 
 
 @cache
-def _resource(name: str) -> Markup:
+def resource(name: str) -> Markup:
+    """Return the style or the script that pages have in common."""
     text = (files("ccai_core.resources") / "report" / name).read_text("utf-8")
     return Markup(text)  # noqa: S704 (a file of this package)
 
 
-def _hash(script: str) -> str:
+def policy_hash(script: str) -> str:
     """Return what a content security policy calls a script by."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _printable(value: Any) -> Any:
+def printable(value: Any) -> Any:
+    """Return text without characters that no page may hold; anything else as it is."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return _UNPRINTABLE.sub("\ufffd", value)
     return value
 
 
-def _sort_key(value: float | None) -> str:
+def sort_key(value: float | None) -> str:
+    """Return what a column of numbers is sorted by."""
     return "" if value is None or not math.isfinite(value) else repr(value)
 
 

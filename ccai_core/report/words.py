@@ -15,7 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from ccai_core.evaluation.results import (
     Calibration,
@@ -24,6 +24,7 @@ from ccai_core.evaluation.results import (
     Interval,
     JudgeCard,
     Metric,
+    Unit,
 )
 
 Outcome = Literal["better", "worse", "none", "unmeasured"]
@@ -63,6 +64,14 @@ _CLAIMS: dict[tuple[Group, Outcome], str] = {
 NO_DIFFERENCE = "No difference shown at this size"
 _DECIMALS = {"share": 1, "probability": 3, "perplexity": 2, "score": 2, "points": 2}
 _MOST_DECIMALS = 6
+
+
+class Scaled(Protocol):
+    """What has a unit: a metric, or a measure of several models."""
+
+    @property
+    def unit(self) -> Unit:
+        """Scale of the values."""
 
 
 @dataclass(frozen=True)
@@ -215,24 +224,24 @@ def share(value: float) -> str:
     return f"{100 * value:.1f}%" if math.isfinite(value) else "–"
 
 
-def level(value: float, interval: Interval, metric: Metric) -> str:
+def level(value: float, interval: Interval, metric: Scaled) -> str:
     """Return a value of one model in the metric's unit."""
     text = _number(value, interval, metric)
     return f"{text}%" if metric.unit == "share" and text != "–" else text
 
 
-def signed(value: float, interval: Interval, metric: Metric) -> str:
+def signed(value: float, interval: Interval, metric: Scaled) -> str:
     """Return a difference with its sign and unit."""
     text = _number(value, interval, metric, plus=True)
     return f"{text} points" if metric.unit == "share" and text != "–" else text
 
 
-def magnitude(value: float, interval: Interval, metric: Metric) -> str:
+def magnitude(value: float, interval: Interval, metric: Scaled) -> str:
     """Return the size of a difference with its unit."""
     return signed(abs(value), interval, metric).removeprefix("+")
 
 
-def span(interval: Interval, metric: Metric, signed: bool = False) -> str:
+def span(interval: Interval, metric: Scaled, signed: bool = False) -> str:
     """Return 'low to high' in the metric's unit, without repeating the unit."""
     ends = (_number(end, interval, metric, plus=signed) for end in (interval.low, interval.high))
     return " to ".join(ends)
@@ -273,7 +282,7 @@ def reflow(text: str) -> str:
     return re.sub(r"(?<!\n)\n(?!\n|\s*([-*+]|\d+[.)])\s)", " ", text)
 
 
-def _number(value: float, interval: Interval, metric: Metric, plus: bool = False) -> str:
+def _number(value: float, interval: Interval, metric: Scaled, plus: bool = False) -> str:
     """Format as precisely as the interval is wide, never showing 0 for what is not 0."""
     if not math.isfinite(value):
         return "–"

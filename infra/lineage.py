@@ -1,0 +1,73 @@
+"""Which MLflow run made an artifact, and which command that run was part of.
+
+    origin = find_origin("sqlite:///runs/poc/mlflow.db", "evaluation-45ab8ba3896623a9")
+    origin.run_id, origin.command
+
+Only reads: a store that is not there is not made. Artifacts of runs that did not say which artifact
+they make (older ones) have no origin.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from infra import mlflow_store as store
+
+_MOST_RUNS = 50
+
+
+class Origin(NamedTuple):
+    """The run that made an artifact."""
+
+    run_id: str
+    experiment_id: str
+    command: str
+    """What was typed; empty where the flow's run does not say."""
+
+
+def store_of(folder: Path, uri: str | None = None) -> str | None:
+    """Return where the runs of a workspace are: named, $MLFLOW_TRACKING_URI, or the workspace's.
+
+    Args:
+        folder: an artifact's folder, `WORKSPACE/artifacts/NAME`.
+        uri: named by the user.
+    """
+    named = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if named:
+        return named
+    database = folder.resolve().parents[1] / "mlflow.db"
+    return f"sqlite:///{database}" if database.is_file() else None
+
+
+def find_origin(uri: str, artifact: str) -> Origin | None:
+    """Return the newest run that made `artifact`, a finished one before others.
+
+    Raises:
+        ConfigError: the store does not answer.
+    """
+    client = store.open_client(uri)
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    found = client.search_runs(
+        experiments,
+        filter_string=f"tags.artifact = '{artifact}'",
+        order_by=["attributes.start_time DESC"],
+        max_results=_MOST_RUNS,
+    )
+    if not found:
+        return None
+    run = next((run for run in found if run.info.status == "FINISHED"), found[0])
+    return Origin(run.info.run_id, run.info.experiment_id, _command(client, run))
+
+
+def _command(client: Any, run: Any) -> str:
+    """Return the command of a run, or of the nearest run above it that has one."""
+    seen: set[str] = set()
+    while not (command := run.data.tags.get("command", "")):
+        above = run.data.tags.get("mlflow.parentRunId")
+        if above is None or above in seen:
+            return ""
+        seen.add(above)
+        run = client.get_run(above)
+    return str(command)

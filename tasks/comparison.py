@@ -1,0 +1,107 @@
+"""A comparison of evaluations: traced to the runs that made them, written, and reported.
+
+made = compare_results(site, given, BuildConfig(), command="python -m flows.compare a b")
+made.comparison, made.files["page"]
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+
+from ccai_core.comparison.build import BuildConfig, build_comparison, plain_origin
+from ccai_core.comparison.figures import figures
+from ccai_core.comparison.page import render_page
+from ccai_core.comparison.reading import Given
+from ccai_core.comparison.results import Comparison, Origin
+from ccai_core.comparison.words import headline
+from ccai_core.files import write_whole
+from infra.lineage import find_origin, store_of
+from infra.mlflow_store import shown
+from tasks.policy import RETRIED
+from tasks.site import Site
+
+COMPARISON_FILE, PAGE_FILE, FIGURES_FOLDER = "comparison.json", "comparison.html", "figures"
+
+
+class Compared(NamedTuple):
+    """What was found, and where it was written."""
+
+    comparison: Comparison
+    files: dict[str, Path]
+    """By what they are: page, data, pictures."""
+
+
+@task(name="compare-results", **RETRIED)
+def compare_results(
+    site: Site,
+    given: Sequence[Given],
+    config: BuildConfig,
+    command: str,
+    tracking_uri: str | None = None,
+) -> Compared:
+    """Compare evaluations and write page, data and pictures into the workspace.
+
+    `tracking_uri` is where the evaluations' runs are, if the user named it.
+    """
+    root = site.workspace.root
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    origins = [trace(each, root, tracking_uri) for each in given]
+    comparison = build_comparison(given, config, created, command, origins)
+    pictures = figures(comparison)
+    files = {
+        "page": root / PAGE_FILE,
+        "data": root / COMPARISON_FILE,
+    }
+    write_whole(files["data"], comparison.model_dump_json(indent=1) + "\n")
+    write_whole(files["page"], render_page(comparison, pictures))
+    for name, picture in pictures.items():
+        files[name] = root / FIGURES_FOLDER / f"{name}.svg"
+        write_whole(files[name], picture)
+    _report(site, comparison, files)
+    return Compared(comparison, files)
+
+
+def trace(given: Given, root: Path, tracking_uri: str | None) -> Origin:
+    """Return where an evaluation is from: its file as seen from `root`, its run, its command."""
+    origin = plain_origin(given).model_copy(
+        update={"file": os.path.relpath(given.file.resolve(), root)}
+    )
+    uri = store_of(given.file.resolve().parent, tracking_uri)
+    made = find_origin(uri, given.name) if uri else None
+    if made is None or uri is None:
+        return origin
+    return origin.model_copy(
+        update={
+            "run": made.run_id,
+            "experiment": made.experiment_id,
+            "tracking": shown(uri),
+            "command": made.command or None,
+        }
+    )
+
+
+def _report(site: Site, comparison: Comparison, files: dict[str, Path]) -> None:
+    values: dict[str, float] = {}
+    for measure in comparison.measures:
+        for level in measure.levels:
+            values[f"{measure.id}/{level.model}"] = level.value.estimate
+        for each in measure.differences:
+            name = f"{measure.id}/{each.model} minus {each.against}"
+            values[name] = each.difference.estimate
+            values[f"{name}/low"] = each.difference.low
+            values[f"{name}/high"] = each.difference.high
+    site.run.metrics(values)
+    for path in files.values():
+        site.run.artifact(path, None if path.parent == site.workspace.root else path.parent.name)
+    create_markdown_artifact(
+        "\n".join(["# Comparison", "", *(f"- {line}" for line in headline(comparison))]),
+        key="comparison",
+        description="What the comparison found",
+    )
