@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 # ChatML, Qwen, SmolLM and Llama 3 write <|name|>; Llama 2 and Mistral [INST], <<SYS>>, <s>;
 # Gemma <start_of_turn>, <bos>.
@@ -36,8 +37,13 @@ def neutralise(text: str, extra: Iterable[str] = ()) -> str:
         text: anything a person, a dataset or a model wrote.
         extra: the tokenizer's own special tokens, longest match first.
     """
-    own = sorted({token for token in extra if len(token) > 1}, key=len, reverse=True)
-    pattern = re.compile("|".join([*map(re.escape, own), _CONTROL.pattern]))
+    pattern = _pattern(tuple(extra))
     while pattern.search(text):
         text = pattern.sub(lambda match: f"{match.group()[0]} {match.group()[1:]}", text)
     return text
+
+
+@lru_cache(maxsize=16)  # A tokenizer's tokens, for each message of each call.
+def _pattern(extra: tuple[str, ...]) -> re.Pattern[str]:
+    own = sorted({token for token in extra if len(token) > 1}, key=len, reverse=True)
+    return re.compile("|".join([*map(re.escape, own), _CONTROL.pattern]))

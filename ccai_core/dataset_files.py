@@ -36,6 +36,7 @@ from ccai_core.dataset_rows import read_prompt_dataset
 from ccai_core.errors import ArtifactError, DataError
 from ccai_core.files import write_whole
 from ccai_core.prompts.splits import split_of
+from ccai_core.spool import Picked
 from ccai_core.types import PreferencePair, Prompt, Split
 
 if TYPE_CHECKING:
@@ -240,7 +241,7 @@ def _write_splits(
         # A split without rows has no file: `datasets` cannot load an empty one.
         if places:
             more = {name: [values[index] for index in places] for name, values in extra.items()}
-            mine = [rows[index] for index in places]
+            mine = Picked(rows, places)
             write_rows(folder / data_file(split), kind, mine, {"index": places, **more})
 
 

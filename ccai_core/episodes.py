@@ -4,14 +4,13 @@ The conversation is laid out so that everything shared comes first (system, few-
 response) and the principle's words last: that is what lets an engine reuse its prefix cache. After
 Bai et al. 2022 (arXiv 2212.08073), section 3.1, with chat turns instead of one text.
 
-    async for episode in run_episodes(engine, prompts, constitution.principles, GenerationConfig()):
-        ...
+    episode = await run_episode(engine, prompt, constitution.principles, GenerationConfig())
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from pydantic import Field
 
@@ -49,7 +48,10 @@ class GenerationConfig(Config):
         0, ge=0, le=8, description="Worked examples of the constitution shown before each episode."
     )
     batch_size: int = Field(
-        32, ge=1, le=1024, description="Sequences a local engine runs together."
+        32,
+        ge=1,
+        le=1024,
+        description="Sequences a local engine runs together; a fleet's servers have their own.",
     )
 
     def sampling(self, tokens: int, seed: int) -> Sampling:
@@ -163,57 +165,3 @@ async def _step(
     turns = [*turns, assistant(critique.text), user(revise(principle, prompt))]
     revision, key = await complete(turns, config.revision_tokens)
     return step.model_copy(update={"revision": revision, "revision_key": key})
-
-
-def _open_episodes(config: GenerationConfig) -> int:
-    """Return how many episodes may be open: enough for full batches, and few left half done."""
-    return max(4, config.batch_size // 2)
-
-
-async def run_episodes(
-    engine: Generate,
-    work: Sequence[tuple[Prompt, int]],
-    principles: Sequence[Principle],
-    config: GenerationConfig,
-    *,
-    shots: Sequence[FewShot] = (),
-    on_episode: Callable[[Episode], None] | None = None,
-) -> AsyncGenerator[Episode]:
-    """Run (prompt, sample) pairs and yield their episodes in the order given.
-
-    Half as many episodes as a batch has places are open at a time: each asks for several texts, so
-    batches are full, memory is bounded, and no early episode waits long behind later ones.
-    `on_episode` is called as each one finishes, in any order. An error in any episode cancels the
-    others and is raised at once.
-    """
-    open_slots = asyncio.Semaphore(_open_episodes(config))
-
-    async def one(prompt: Prompt, sample: int) -> Episode:
-        async with open_slots:
-            episode = await run_episode(
-                engine, prompt, principles, config, sample=sample, shots=shots
-            )
-        if on_episode:
-            on_episode(episode)
-        return episode
-
-    tasks = [asyncio.create_task(one(prompt, sample)) for prompt, sample in work]
-    failed: asyncio.Future[Episode] = asyncio.get_running_loop().create_future()
-    for task in tasks:
-        task.add_done_callback(lambda done: _note_failure(done, failed))
-    try:
-        for task in tasks:
-            if not task.done():
-                await asyncio.wait({task, failed}, return_when=asyncio.FIRST_COMPLETED)
-            yield (failed if failed.done() else task).result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if not failed.cancel():
-            failed.exception()  # seen, also where the consumer left before it could be raised
-
-
-def _note_failure(task: asyncio.Task[Episode], failed: asyncio.Future[Episode]) -> None:
-    if not task.cancelled() and not failed.done() and (error := task.exception()):
-        failed.set_exception(error)

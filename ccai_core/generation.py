@@ -9,7 +9,6 @@ as a job. Called again after a kill it replays its journal and goes on to the ve
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from ccai_core.constitution import Constitution
 from ccai_core.dataset_files import SourceLicence, write_pair_dataset
 from ccai_core.engines import LocalEngines, OpenEngine
 from ccai_core.errors import DataError
+from ccai_core.generation_watch import GenerationWatch
 from ccai_core.models import ModelRef
 from ccai_core.preferences import Funnel, PairSet, PreferenceConfig, make_pairs
 from ccai_core.progress import ProgressFile
@@ -28,7 +28,9 @@ from ccai_core.prompts.splits import split_of
 from ccai_core.types import Prompt, fingerprint
 
 # Counted up whenever the same request would make other pairs than before.
-_RECIPE = 3
+_RECIPE = 4
+# How much is computed at once says nothing of what is asked for.
+_RESOURCES = {"generation": {"batch_size"}}
 
 
 class PairRequest(Config):
@@ -58,7 +60,7 @@ class PairRequest(Config):
                 ]
             ),
             "max_pairs": self.max_pairs,
-            "config": self.config.model_dump(mode="json"),
+            "config": self.config.model_dump(mode="json", exclude=_RESOURCES),
         }
 
 
@@ -153,24 +155,19 @@ async def _generate(
 ) -> PairSet:
     from ccai_core.journal import Journal, Recorded
 
-    began = time.monotonic()
     batch_size = request.config.generation.batch_size
     with Journal.open(journal) as calls:
         async with engines(request.model, batch_size=batch_size) as engine:
             recorded = Recorded(engine, calls)
-
-            def report(kept: int, wanted: int, finished: int) -> None:
-                seconds = time.monotonic() - began
-                progress.write(
-                    "pairs", kept, wanted, calls=finished, asked=recorded.asked,
-                    calls_per_second=round(recorded.asked / seconds, 2),
-                )  # fmt: skip
-
-            return await make_pairs(
-                recorded,
-                request.prompts,
-                request.constitution,
-                request.config,
-                request.max_pairs,
-                on_progress=report,
-            )
+            watch = GenerationWatch(progress, recorded, request.max_pairs)
+            async with watch.following():
+                return await make_pairs(
+                    recorded,
+                    request.prompts,
+                    request.constitution,
+                    request.config,
+                    request.max_pairs,
+                    on_progress=watch.report,
+                    # Beside the journal: where temporary files are there may be only memory.
+                    folder=journal.parent,
+                )

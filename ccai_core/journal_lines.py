@@ -10,12 +10,13 @@ for line, record in read_lines(path):       # record is None where a line is dam
 from __future__ import annotations
 
 import json
-import os
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -35,7 +36,11 @@ class Scores(Config):
 
 Record = Completion | Scores
 KINDS: Mapping[str, type[Record]] = {"completion": Completion, "scores": Scores}
-_NAMES = {kind: name for name, kind in KINDS.items()}
+
+# What a line begins and ends with: enough to know its key, and that it belongs to no batch,
+# without reading the text between.
+_HEAD = re.compile(rb'[0-9a-f]{8} \["(?:completion|scores)","([^"\\]*)",\{')
+_ALONE = b',"batch":"","batch_size":1}]\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +53,46 @@ class Line:
     """Offset in the file of the byte after it."""
 
 
+class Head(NamedTuple):
+    """What a whole line says before its text is read."""
+
+    number: int
+    start: int
+    end: int
+    key: bytes | None
+    """None: the line is damaged, or of another version."""
+    batch: str
+    batch_size: int
+
+
 def encode(key: str, record: Record) -> bytes:
     """Return a record as a line."""
-    body = [_NAMES[type(record)], key, record.model_dump()]
-    data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    if isinstance(record, Completion):
+        # Ten times as fast as a dictionary turned into JSON.
+        data = f'["completion",{json.dumps(key)},{record.model_dump_json()}]'.encode()
+    else:
+        # Its numbers may be infinite, which pydantic does not write.
+        body = ["scores", key, record.model_dump()]
+        data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     return b"%08x %b\n" % (zlib.crc32(data), data)
 
 
-def _decode(raw: bytes) -> tuple[str, Record] | None:
-    checksum, body = raw[:8], raw[9:-1]
+def decode(raw: bytes) -> tuple[str, Record] | None:
+    """Return key and record of a line; None where it is damaged or of another version."""
+    if not _is_sound(raw):
+        return None
     try:
-        if int(checksum, 16) != zlib.crc32(body):
-            return None
-        kind, key, values = json.loads(body)
+        kind, key, values = json.loads(raw[9:-1])
         return str(key), KINDS[kind].model_validate(values)
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _is_sound(raw: bytes) -> bool:
+    try:
+        return int(raw[:8], 16) == zlib.crc32(raw[9:-1])
+    except ValueError:
+        return False
 
 
 def read_lines(path: Path) -> Iterator[tuple[Line, tuple[str, Record] | None]]:
@@ -74,37 +103,26 @@ def read_lines(path: Path) -> Iterator[tuple[Line, tuple[str, Record] | None]]:
             end += len(raw)
             if not raw.endswith(b"\n"):
                 return
-            yield Line(number, raw, end), _decode(raw)
+            yield Line(number, raw, end), decode(raw)
 
 
-def whole_batches(known: Mapping[str, Record]) -> dict[str, Record]:
-    """Leave out the calls of batches that were not written whole.
-
-    What a batch computes depends on all of its calls, so a rest would not come out the same.
-    """
-    present = Counter(r.batch for r in known.values() if r.batch)
-    return {k: r for k, r in known.items() if not r.batch or present[r.batch] >= r.batch_size}
-
-
-def repair(path: Path) -> int:
-    """Keep good lines, move damaged ones to FILE.damaged; return how many were moved."""
-    good, aside = path.with_name(f"{path.name}.repaired"), path.with_name(f"{path.name}.damaged")
-    damaged = []
-    with good.open("wb") as kept:
-        for line, record in read_lines(path):
-            if record:
-                kept.write(line.raw)
+def read_heads(path: Path) -> Iterator[Head]:
+    """Yield the head of every whole line; checks each, and is some ten times as fast."""
+    start = 0
+    with path.open("rb", buffering=1 << 20) as file:
+        for number, raw in enumerate(file, start=1):
+            end = start + len(raw)
+            if not raw.endswith(b"\n"):
+                return
+            begin = _HEAD.match(raw)
+            if begin and raw.endswith(_ALONE) and _is_sound(raw):
+                yield Head(number, start, end, begin.group(1), "", 1)
+            elif found := decode(raw):
+                key, record = found
+                yield Head(number, start, end, key.encode(), record.batch, record.batch_size)
             else:
-                damaged.append(line.raw)
-        kept.flush()
-        os.fsync(kept.fileno())
-    if damaged:
-        with aside.open("ab") as file:
-            file.writelines(damaged)
-            file.flush()
-            os.fsync(file.fileno())
-    good.replace(path)
-    return len(damaged)
+                yield Head(number, start, end, None, "", 1)
+            start = end
 
 
 def stats(lines: Iterable[tuple[str, Record] | None]) -> str:

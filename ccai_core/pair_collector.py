@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -17,9 +19,17 @@ from pydantic import Field
 from ccai_core.config import Config
 from ccai_core.constitution import Constitution, Principle
 from ccai_core.episodes import Episode, Step
-from ccai_core.quality import REASONS, Candidate, PairFilter, QualityConfig, Reason
+from ccai_core.quality import (
+    REASONS,
+    Candidate,
+    PairFilter,
+    QualityConfig,
+    Reason,
+    why_rejected,
+)
 from ccai_core.quality_measures import words
 from ccai_core.quality_review import Review
+from ccai_core.spool import InTurn, Spool
 from ccai_core.types import Completion, PreferencePair, Prompt, assistant
 
 
@@ -78,12 +88,16 @@ class Funnel(Config):
         return [*([short] if self.shortfall else []), *([none] if empty else [])]
 
 
-class PairSet(Config):
+@dataclass(frozen=True)
+class PairSet:
     """What generation made."""
 
-    pairs: tuple[PreferencePair, ...] = Field(description="Balanced, in a deterministic order.")
-    rejected: tuple[Rejected, ...] = Field(description="Candidates not kept.")
-    funnel: Funnel = Field(description="The counts.")
+    pairs: Sequence[PreferencePair]
+    """Balanced, in a deterministic order."""
+    rejected: Sequence[Rejected]
+    """Candidates not kept."""
+    funnel: Funnel
+    """The counts."""
 
 
 class PairCollector:
@@ -96,6 +110,7 @@ class PairCollector:
         max_pairs: how many to keep over all principles together.
         prompts: all that may be asked: their sources and hazards are counted, also where none of
             their pairs is kept.
+        folder: where many pairs find room: they are not held in memory.
     """
 
     def __init__(
@@ -105,15 +120,17 @@ class PairCollector:
         model: str,
         max_pairs: int,
         prompts: Sequence[Prompt] = (),
+        folder: Path | None = None,
     ) -> None:
+        self._limits = quality
         self._constitution, self._model, self._max_pairs = constitution, model, max_pairs
         self._sources = sorted({p.source for p in prompts})
         self._hazards = sorted({p.hazard for p in prompts if p.hazard})
         self._filter = PairFilter(quality)
         self._lengths = {p: _LengthBalance(quality.max_mean_length_ratio) for p in constitution.ids}
         self.quota = math.ceil(max_pairs / len(constitution.principles))
-        self.kept: dict[str, list[PreferencePair]] = {p: [] for p in constitution.ids}
-        self.rejected: list[Rejected] = []
+        self.kept = {p: Spool(PreferencePair, folder) for p in constitution.ids}
+        self.rejected = Spool(Rejected, folder)
         self.episodes = self.candidates = self.accepted = self.calls = self.tokens = 0
         self.failed: Counter[Reason] = Counter()
 
@@ -127,7 +144,11 @@ class PairCollector:
         asked: Sequence[Principle],
         reviews: Mapping[str, Review] | None = None,
     ) -> None:
-        """Judge every candidate of an episode; `reviews` are what models say, by principle."""
+        """Judge every candidate of an episode.
+
+        `reviews` are what is known of its candidates, by principle; the others' words are looked at
+        here.
+        """
         self.episodes += 1
         self.calls += episode.calls
         self.tokens += episode.tokens
@@ -135,9 +156,9 @@ class PairCollector:
         if not episode.response.usable:
             self.failed[_unusable("response", episode.response)] += len(asked)
         for step in episode.steps:
-            self._judge(episode, step, (reviews or {}).get(step.principle, Review()))
+            self._judge(episode, step, (reviews or {}).get(step.principle))
 
-    def _judge(self, episode: Episode, step: Step, review: Review) -> None:
+    def _judge(self, episode: Episode, step: Step, review: Review | None) -> None:
         if step.revision is None:
             self.failed[_unusable("critique", step.critique)] += 1
             return
@@ -145,7 +166,8 @@ class PairCollector:
             self.failed[_unusable("revision", step.revision)] += 1
             return
         candidate = candidate_of(episode, step)
-        if reason := self._filter.reason(candidate, review.reason):
+        review = review or Review(why_rejected(candidate, self._limits))
+        if reason := review.reason or self._filter.duplicate(candidate):
             self._reject(episode, step, reason)
             return
         if len(self.kept[step.principle]) >= self.quota:
@@ -196,12 +218,14 @@ class PairCollector:
     def result(self) -> PairSet:
         """Balance to the scarcest principle and count."""
         most = min(len(pairs) for pairs in self.kept.values())
-        balanced = {p: pairs[:most] for p, pairs in self.kept.items()}
-        in_turn = [pair for row in zip(*balanced.values(), strict=True) for pair in row]
-        pairs = in_turn[: self._max_pairs]
-        principles = Counter(pair.principle for pair in pairs)
-        sources = Counter(pair.source for pair in pairs)
-        hazards = Counter(pair.hazard for pair in pairs)
+        pairs = InTurn(tuple(self.kept.values()), min(most * len(self.kept), self._max_pairs))
+        principles: Counter[str] = Counter()
+        sources: Counter[str] = Counter()
+        hazards: Counter[str | None] = Counter()
+        for pair in pairs:
+            principles[pair.principle] += 1
+            sources[pair.source] += 1
+            hazards[pair.hazard] += 1
         funnel = Funnel(
             episodes=self.episodes,
             candidates=self.candidates,
@@ -217,7 +241,7 @@ class PairCollector:
             tokens=self.tokens,
             shortfall=self._max_pairs - len(pairs),
         )
-        return PairSet(pairs=tuple(pairs), rejected=tuple(self.rejected), funnel=funnel)
+        return PairSet(pairs, self.rejected, funnel)
 
 
 class _LengthBalance:
@@ -249,8 +273,8 @@ def _log_ratio(chosen: str, rejected: str) -> float:
 
 
 def _mean_length_ratio(pairs: Sequence[PreferencePair]) -> float | None:
-    ratios = [_log_ratio(p.chosen[0].content, p.rejected[0].content) for p in pairs]
-    return round(math.exp(math.fsum(ratios) / len(ratios)), 3) if ratios else None
+    ratios = (_log_ratio(p.chosen[0].content, p.rejected[0].content) for p in pairs)
+    return round(math.exp(math.fsum(ratios) / len(pairs)), 3) if pairs else None
 
 
 def candidate_of(episode: Episode, step: Step) -> Candidate:

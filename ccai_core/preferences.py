@@ -1,8 +1,8 @@
 """Preference pairs from episodes: filtered with reasons, balanced over principles, in TRL's format.
 
-Generation goes round by round: each round asks for as many prompts as the pairs still missing need
-at the yield seen so far, and only for the principles that still miss some. What a round holds
-depends on finished rounds alone, so a killed run continues to the same pairs.
+Episodes run without a pause, and are judged in the order of the prompts. An episode is asked under
+the principles that still missed pairs a fixed number of episodes before it. So what is asked does
+not depend on what finishes first, and a killed run continues to the same pairs.
 
     made = await make_pairs(engine, prompts, constitution, config, max_pairs=500)
     write_pairs(made.pairs, path)
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -21,21 +21,21 @@ from pydantic import Field
 
 from ccai_core.config import Config
 from ccai_core.constitution import Constitution, Principle
-from ccai_core.episodes import Episode, GenerationConfig, run_episodes
+from ccai_core.episodes import Episode, GenerationConfig
 from ccai_core.errors import ConfigError, DataError
 from ccai_core.files import write_whole
 from ccai_core.pair_collector import Funnel, PairCollector, PairSet, Rejected, candidate_of
-from ccai_core.quality import QualityConfig
+from ccai_core.quality import Candidate, QualityConfig
 from ccai_core.quality_review import Classify, Review, Reviewer
+from ccai_core.scheduling import AHEAD, run_episodes
 from ccai_core.types import Choose, Generate, Prompt, Score
 from ccai_core.types import fingerprint as content_hash
 
 __all__ = ["Funnel", "PairSet", "PreferenceConfig", "Rejected", "make_pairs", "write_pairs"]
 
-# Before anything is known: the share of a small model's episodes that give a pair per principle.
-_FIRST_YIELD = 0.4
-# A round ends with half-empty batches, so few large ones are faster than many that just fit.
-_SMALLEST_ROUND, _MARGIN = 16, 1.2
+# Episodes ahead of the last one judged. Many keep many servers busy while one text is slow; few let
+# go soon of a principle that has its share. No setting: it decides what is asked.
+_LEAST_AHEAD = 32
 
 
 class PreferenceConfig(Config):
@@ -70,6 +70,7 @@ async def make_pairs(
     *,
     judge: Choose | None = None,
     classify: Classify | None = None,
+    folder: Path | None = None,
 ) -> PairSet:
     """Run episodes until every principle has its share of `max_pairs` or the passes are used up.
 
@@ -82,6 +83,7 @@ async def make_pairs(
         on_progress: told how far it is.
         judge: compares answers where `config.quality.judge` is not "none"; None: the engine.
         classify: rates revisions; None: `config.quality.toxicity_model`, if there is one.
+        folder: where pairs are while they are many; None: where temporary files are.
 
     Raises:
         ConfigError: `max_pairs` is less than 1, or the engine cannot judge.
@@ -90,34 +92,27 @@ async def make_pairs(
     _check(prompts, config, max_pairs)
     quality = config.quality
     reviewer = Reviewer(quality, judge or _judge_of(engine, quality), classify)
-    collector = PairCollector(constitution, quality, engine.model, max_pairs, prompts)
-    # Fed as episodes finish, for the display: the other one takes them in order, which at times
-    # means waiting long for one of them.
-    shown = PairCollector(constitution, quality, engine.model, max_pairs)
-    queue = _passes(prompts, config)
-    shots = constitution.shots(config.generation.few_shot)
-    while missing := {p: n for p, n in collector.missing().items() if n > 0}:
-        asked = [constitution.principle(p) for p in missing]
-        work = [w for w, _ in zip(queue, range(_round_size(collector, missing)), strict=False)]
-        if not work:
-            break
-
-        def count(episode: Episode, reviews: Reviews, asked: Sequence[Principle] = asked) -> None:
-            shown.add(episode, asked, reviews)
-            if on_progress:
-                on_progress(sum(map(len, shown.kept.values())), max_pairs, shown.calls)
-
-        reviewing = _Reviewing(reviewer, count)
-        episodes = run_episodes(
-            engine, work, asked, config.generation, shots=shots, on_episode=reviewing.start
-        )
-        async with aclosing(reviewing.in_order(episodes)) as reviewed:
-            async for episode, reviews in reviewed:
-                collector.add(episode, asked, reviews)
-                if max(collector.missing().values()) <= 0:
-                    # In order, so a run that was killed stops at the same one; what is still open
-                    # is given up.
-                    break
+    collector = PairCollector(constitution, quality, engine.model, max_pairs, prompts, folder)
+    asked = _Asked(constitution, collector)
+    shown = _Shown(collector, max_pairs, on_progress)
+    reviewing = _Reviewing(reviewer, shown.finished)
+    episodes = run_episodes(
+        engine,
+        _passes(prompts, config),
+        asked.at,
+        config.generation,
+        shots=constitution.shots(config.generation.few_shot),
+        ahead=asked.ahead,
+        on_episode=reviewing.start,
+    )
+    async with aclosing(reviewing.in_order(episodes)) as reviewed:
+        async for episode, reviews in reviewed:
+            collector.add(episode, asked.at(collector.episodes), reviews)
+            shown.taken(reviews)
+            if asked.is_enough():
+                # In order, so a run that was killed stops at the same one; what is still open is
+                # given up.
+                break
     made = collector.result()
     if not made.pairs:
         raise DataError(
@@ -125,6 +120,55 @@ async def make_pairs(
             f"{made.funnel.rejected}. Try a larger model, longer token limits or more prompts."
         )
     return made
+
+
+class _Asked:
+    """Under which principles each episode is asked, by its place in the order."""
+
+    def __init__(self, constitution: Constitution, collector: PairCollector) -> None:
+        self._constitution, self._collector = constitution, collector
+        self.ahead = min(max(_LEAST_AHEAD, collector.quota), AHEAD)
+        # From which place on, which: it changes once a principle at most.
+        self._known: list[tuple[int, tuple[Principle, ...]]] = [(0, constitution.principles)]
+
+    def at(self, index: int) -> tuple[Principle, ...]:
+        """Return the principles of an episode, known as soon as it may be opened."""
+        return next(principles for start, principles in reversed(self._known) if start <= index)
+
+    def is_enough(self) -> bool:
+        """Whether every principle has its share; else note which an episode is asked later on."""
+        missing = self._collector.missing()
+        left = tuple(p for p in self._constitution.principles if missing[p.id] > 0)
+        if left and left != self._known[-1][1]:
+            self._known.append((self._collector.episodes + self.ahead, left))
+        return not left
+
+
+class _Shown:
+    """The count that people see: also of pairs whose turn has not come yet."""
+
+    def __init__(
+        self, collector: PairCollector, max_pairs: int, on_progress: Report | None
+    ) -> None:
+        self._collector, self._max_pairs, self._report = collector, max_pairs, on_progress
+        self._waiting: Counter[str] = Counter()
+        self._pairs = self._calls = 0
+
+    def finished(self, episode: Episode, reviews: Reviews) -> None:
+        """Count an episode that is through."""
+        self._calls += episode.calls
+        self._waiting.update(p for p, review in reviews.items() if not review.reason)
+        if self._report:
+            quota = self._collector.quota
+            kept = self._collector.kept.items()
+            pairs = sum(min(quota, len(rows) + self._waiting[p]) for p, rows in kept)
+            # Later ones may turn out to be duplicates: the count waits then, and never goes back.
+            self._pairs = max(self._pairs, min(pairs, self._max_pairs))
+            self._report(self._pairs, self._max_pairs, self._calls)
+
+    def taken(self, reviews: Reviews) -> None:
+        """Count an episode that the collector has now."""
+        self._waiting.subtract(p for p, review in reviews.items() if not review.reason)
 
 
 class _Reviewing:
@@ -138,20 +182,25 @@ class _Reviewing:
     def __init__(self, reviewer: Reviewer, on_reviewed: Callable[[Episode, Reviews], None]) -> None:
         self._reviewer, self._on_reviewed = reviewer, on_reviewed
         self._open: dict[int, asyncio.Task[Reviews]] = {}
+        self._read: dict[int, Reviews] = {}
 
     def start(self, episode: Episode) -> None:
         """Begin to review a finished episode."""
+        candidates = {
+            step.principle: candidate_of(episode, step)
+            for step in episode.steps
+            if step.revision and step.revision.usable
+        }
         if self._reviewer.asks:
-            self._open[id(episode)] = asyncio.create_task(self._review(episode))
+            self._open[id(episode)] = asyncio.create_task(self._review(episode, candidates))
         else:
-            self._on_reviewed(episode, {})
+            reviews = {p: Review(self._reviewer.read(each)) for p, each in candidates.items()}
+            self._read[id(episode)] = reviews
+            self._on_reviewed(episode, reviews)
 
-    async def _review(self, episode: Episode) -> Reviews:
-        whole = [step for step in episode.steps if step.revision and step.revision.usable]
-        found = await asyncio.gather(
-            *(self._reviewer.review(candidate_of(episode, step)) for step in whole)
-        )
-        reviews = {step.principle: review for step, review in zip(whole, found, strict=True)}
+    async def _review(self, episode: Episode, candidates: Mapping[str, Candidate]) -> Reviews:
+        found = await asyncio.gather(*map(self._reviewer.review, candidates.values()))
+        reviews = dict(zip(candidates, found, strict=True))
         self._on_reviewed(episode, reviews)
         return reviews
 
@@ -163,7 +212,7 @@ class _Reviewing:
             async with aclosing(episodes):
                 async for episode in episodes:
                     reviewing = self._open.pop(id(episode), None)
-                    yield episode, await reviewing if reviewing else {}
+                    yield episode, await reviewing if reviewing else self._read.pop(id(episode))
         finally:
             for task in self._open.values():
                 task.cancel()
@@ -208,16 +257,6 @@ def _passes(prompts: Sequence[Prompt], config: PreferenceConfig) -> Iterator[tup
         order = sorted(prompts, key=lambda p: content_hash([config.seed, sample, p.id, p.text]))
         for prompt in order:
             yield prompt, config.seed * config.max_passes + sample
-
-
-def _round_size(collector: PairCollector, missing: dict[str, int]) -> int:
-    tried = collector.episodes
-    rates = [
-        len(collector.kept[p]) / tried if tried else _FIRST_YIELD  # pairs an episode
-        for p in missing
-    ]
-    needed = max(n / max(rate, 0.05) for n, rate in zip(missing.values(), rates, strict=True))
-    return max(_SMALLEST_ROUND, math.ceil(_MARGIN * needed))
 
 
 def write_pairs(pairs: Sequence[Config], path: Path) -> None:

@@ -29,7 +29,11 @@ class ProgressFile:
         self._next = 0.0
         self._stage: str | None = None
 
-    def write(self, stage: str, done: int, total: int, **more: float | int | str) -> None:
+    def is_due(self, stage: str, done: int, total: int) -> bool:
+        """Whether a word would be written now: the last one may be fresh, and the stage go on."""
+        return stage != self._stage or done >= total or time.monotonic() >= self._next
+
+    def write(self, stage: str, done: int, total: int, **more: Any) -> None:
         """Say how far `stage` is; skipped when the last word is fresh and the stage goes on.
 
         A stage's first and last words (done == total) are always written.
@@ -37,10 +41,9 @@ class ProgressFile:
         Raises:
             ArtifactError: the folder cannot be written.
         """
-        now = time.monotonic()
-        if stage == self._stage and done < total and now < self._next:
+        if not self.is_due(stage, done, total):
             return
-        self._stage, self._next = stage, now + _AT_MOST_EVERY_S
+        self._stage, self._next = stage, time.monotonic() + _AT_MOST_EVERY_S
         word = {"stage": stage, "done": done, "total": total, "time": time.time(), **more}
         # No fsync: after a power cut the job writes a new one.
         unfinished = self._path.with_name(f".{self._path.name}.{os.getpid()}")

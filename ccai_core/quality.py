@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Literal
 
 from pydantic import Field
@@ -16,7 +17,7 @@ from pydantic import Field
 from ccai_core.config import Config
 from ccai_core.control_tokens import find_control_token
 from ccai_core.prompts.language import language_of, language_of_prompt
-from ccai_core.quality_measures import copied, repetition, similarity, topic_overlap, words
+from ccai_core.quality_measures import copied, is_similar, repetition, topic_overlap, words
 from ccai_core.quality_meta import talks_about_answering
 from ccai_core.quality_refusals import declines
 from ccai_core.types import Completion, Prompt
@@ -149,7 +150,7 @@ class PairFilter:
 
     def __init__(self, config: QualityConfig) -> None:
         self._config = config
-        self._kept: set[str] = set()
+        self._kept: set[bytes] = set()
 
     def reason(self, candidate: Candidate, reviewed: Reason | None = None) -> Reason | None:
         """Return why the pair is rejected, or None to keep it.
@@ -159,9 +160,13 @@ class PairFilter:
             reviewed: why a model would reject it; asked for only where the words are in order.
         """
         found = why_rejected(candidate, self._config) or reviewed
-        if found:
-            return found
-        key = " ".join(words(candidate.revision.text))
+        return found or self.duplicate(candidate)
+
+    def duplicate(self, candidate: Candidate) -> Reason | None:
+        """Return that the revision was kept before; if not, it is from now on."""
+        # A hash: millions of texts would fill the memory.
+        said = " ".join(words(candidate.revision.text)).encode()
+        key = blake2b(said, digest_size=16).digest()
         if key in self._kept:
             return "duplicate"
         self._kept.add(key)
@@ -208,14 +213,14 @@ def _changes_language(candidate: Candidate) -> bool:
     return asked is not None and any(_language(answer) not in (asked, None) for answer in answers)
 
 
-# A prompt and its response come with every principle, and in the display's collector again.
+# A prompt and its response come with every principle.
 _language = lru_cache(maxsize=4096)(language_of)
 _language_asked = lru_cache(maxsize=1024)(language_of_prompt)
 
 
 def _copies(candidate: Candidate, limits: QualityConfig) -> Reason | None:
     response, revision = candidate.response.text, candidate.revision.text
-    if similarity(response, revision) > limits.max_similarity:
+    if is_similar(response, revision, above=limits.max_similarity):
         return "same_as_response"
     if copied(revision, response) > limits.max_excerpt:
         return "same_as_response"

@@ -9,6 +9,7 @@ look at which of the two it is.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 # Answers decline at their beginning; what is said later ("you cannot undo it") is mostly advice.
 _OPENING = 240
@@ -75,6 +76,7 @@ _HINDI = "|".join(
 _DECLINES = re.compile("|".join((_ENGLISH, _FRENCH, _CHINESE, _HINDI)), re.IGNORECASE)
 
 
+@lru_cache(maxsize=64)  # A response is looked at once with each of its revisions.
 def declines(answer: str) -> bool:
     """Whether an answer says at its beginning that it will not, or cannot, do what was asked."""
     return bool(_DECLINES.search(_QUOTED.sub(" ", answer)[:_OPENING]))

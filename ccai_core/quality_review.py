@@ -50,7 +50,7 @@ class Comparison(NamedTuple):
 
 
 class Review(NamedTuple):
-    """What the models said."""
+    """What is known of a candidate: why to reject it, by its words or by a model, if anything."""
 
     reason: Reason | None = None
     comparison: Comparison | None = None
@@ -82,10 +82,14 @@ class Reviewer:
         """Whether there is a model to ask."""
         return self._classify is not None or self._judge is not None
 
+    def read(self, candidate: Candidate) -> Reason | None:
+        """Return why a candidate's words are reason enough to reject it."""
+        return why_rejected(candidate, self._limits)
+
     async def review(self, candidate: Candidate) -> Review:
-        """Ask about a candidate whose words are in order; others are not worth asking about."""
-        if not self.asks or why_rejected(candidate, self._limits):
-            return Review()
+        """Read a candidate and, where its words are in order, ask the models about it."""
+        if (reason := self.read(candidate)) or not self.asks:
+            return Review(reason)
         if self._classify and await self._toxicity(candidate) > self._limits.max_toxicity:
             return Review("toxic")
         if not self._judge:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,6 +26,7 @@ from ccai_core.types import (
     Gathering,
     Generate,
     Message,
+    Parallel,
     Score,
     fingerprint,
 )
@@ -53,16 +55,29 @@ class Recorded:
     def __init__(self, engine: Generate, journal: Journal) -> None:
         self._engine, self._journal = engine, journal
         self._gathering = engine if isinstance(engine, Gathering) else None
+        self._parallel = engine if isinstance(engine, Parallel) else None
         self._in_flight: dict[str, _InFlight] = {}
         self._unwritten: list[tuple[str, Record]] = []
         self._written: asyncio.Future[None] | None = None
-        self.replayed = 0
-        self.asked = 0
+        self._group: Future[None] | None = None
+        self.replayed = self.asked = 0
+        self.tokens_in = self.tokens_out = 0
+        """Of the calls that were asked."""
+
+    @property
+    def engine(self) -> Generate:
+        """The engine behind."""
+        return self._engine
 
     @property
     def model(self) -> str:
         """Model identity of the engine behind."""
         return self._engine.model
+
+    @property
+    def room(self) -> int | None:
+        """Calls of new episodes that the engine behind has room for; None: it does not say."""
+        return self._parallel.room if self._parallel else None
 
     @property
     def dtype(self) -> str:
@@ -139,12 +154,28 @@ class Recorded:
     async def _ask(self, key: str, ask: Callable[[], Awaitable[Record]]) -> Record:
         record = await ask()
         self.asked += 1
+        if isinstance(record, Completion):
+            self.tokens_in += record.prompt_tokens
+            self.tokens_out += record.completion_tokens
         if isinstance(record, Scores) or record.finish_reason != "error":
             await self._record(key, record)
         return record
 
     async def _record(self, key: str, record: Record) -> None:
-        # All that finish in one turn of the loop (a batch) share one write and one fsync.
+        """Return once it is on the disk: what is built on an answer must not outlive it."""
+        if self._gathering:
+            await self._record_batch(key, record)
+            return
+        group = self._journal.put(key, record)
+        if group is not self._group or self._written is None:
+            # One wake-up of the loop for all that are written together.
+            self._group, self._written = group, asyncio.wrap_future(group)
+        await asyncio.shield(self._written)
+
+    async def _record_batch(self, key: str, record: Record) -> None:
+        # All that finish in one turn of the loop (a batch) share one write and one fsync. At once:
+        # an engine that gathers would take a caller that waits for a disk for one that has no more
+        # to ask.
         self._unwritten.append((key, record))
         if self._written is None:
             loop = asyncio.get_running_loop()

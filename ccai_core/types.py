@@ -25,8 +25,13 @@ FinishReason = Literal["stop", "length", "filtered", "error"]
 
 def fingerprint(value: Any, length: int = 16) -> str:
     """Hash any JSON-like value by content: sha256 over canonical JSON, hex, cut to `length`."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
+    return hashlib.sha256(_CANONICAL.encode(value).encode()).hexdigest()[:length]
+
+
+# One for all: json.dumps with options makes an encoder at each call.
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str
+)
 
 
 class Message(Config):
@@ -176,3 +181,12 @@ class Gathering(Protocol):
 
     def stir(self) -> None:
         """Say that a caller has been answered elsewhere and may be about to ask more."""
+
+
+@runtime_checkable
+class Parallel(Protocol):
+    """An engine of many servers that says how much more it can be asked."""
+
+    @property
+    def room(self) -> int | None:
+        """Calls of new episodes that would find a place now, or soon; None: it does not know."""

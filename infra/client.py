@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -55,6 +56,8 @@ class ClientStatistics:
     answered: int
     failed: int
     retried: int
+    errors: Mapping[str, int]
+    """Failed attempts, by kind."""
 
 
 class Client:
@@ -88,6 +91,7 @@ class Client:
 
         self._pool = Pool(endpoints, connect, self._config)
         self._answered = self._failed = self._retried = 0
+        self._errors: Counter[str] = Counter()
 
     async def __aenter__(self) -> Self:
         return self
@@ -146,6 +150,14 @@ class Client:
             ) from None
         return values
 
+    @property
+    def room(self) -> int | None:
+        """How many calls that are at home nowhere yet may come; None: no endpoint is known yet.
+
+        Some more than there are free places: whoever waits takes the next one without delay.
+        """
+        return self._pool.room
+
     def statistics(self) -> ClientStatistics:
         """Return what was done so far, for tables."""
         now = time.monotonic()
@@ -155,6 +167,7 @@ class Client:
             answered=self._answered,
             failed=self._failed,
             retried=self._retried,
+            errors=dict(self._errors),
         )
 
     async def _call(
@@ -173,6 +186,7 @@ class Client:
                 answer = await _attempt(server, call, send, timeout)
             except CallError as error:
                 server.failed(call, error, time.monotonic())
+                self._errors[error.kind] += 1
                 failure = error
             else:
                 server.answered(call, tokens(answer), time.monotonic())

@@ -25,6 +25,8 @@ from infra.endpoint import Endpoint
 logger = logging.getLogger(__name__)
 
 _EPISODES = 100_000  # remembered; the longest unused is forgotten
+# Calls that wait although nobody has room for them yet: a few, and a part of all places.
+_RESERVE, _RESERVE_PART = 4, 32
 _ASKING = 0.05  # part of the time that may go into asking who belongs to the fleet
 
 
@@ -58,6 +60,16 @@ class Pool:
     def waiting(self) -> int:
         """How many calls wait for a place."""
         return len(self._queue)
+
+    @property
+    def room(self) -> int | None:
+        """How many calls without a home would keep all places taken; None: nobody is known."""
+        usable = [each for each in self._servers.values() if each.is_usable]
+        if not usable:
+            return None
+        places = sum(each.limit.calls for each in usable)
+        free = sum(max(0, each.limit.calls - len(each.calls)) for each in usable)
+        return free + _RESERVE + places // _RESERVE_PART - self._queue.homeless
 
     def has_another(self, avoid: Collection[Server]) -> bool:
         """Whether an endpoint that is not in `avoid` would take calls."""

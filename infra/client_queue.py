@@ -1,4 +1,4 @@
-"""Calls that wait for a place: in order of arrival, among those that want the same endpoint.
+"""Calls that wait for a place: those at home there first, in order of arrival.
 
 waiter = queue.add(home, avoid, attempts, now)
 server, call = await waiter.place
@@ -38,6 +38,11 @@ class Queue:
     def __len__(self) -> int:
         return sum(not each.place.done() for calls in self._by_home.values() for each in calls)
 
+    @property
+    def homeless(self) -> int:
+        """How many calls wait that are at home nowhere."""
+        return len(self._by_home.get(None, ()))
+
     def __bool__(self) -> bool:
         return bool(self._by_home)
 
@@ -67,8 +72,9 @@ class Queue:
     ) -> Waiter | None:
         """Return the call to which a place at `server` goes.
 
-        A try of an endpoint that failed goes to the call that was tried least: so no single call
-        uses up its attempts on it.
+        Episodes that are at home somewhere are finished before others begin. A try of an endpoint
+        that failed goes to the call that was tried least: so no single call uses up its attempts on
+        it.
 
         Args:
             server: has room.
@@ -86,7 +92,9 @@ class Queue:
             elif (first := next(willing, None)) is not None:
                 found.append(first)
         return min(
-            found, key=lambda each: (each.attempts if is_try else 0, each.order), default=None
+            found,
+            key=lambda each: (each.attempts if is_try else 0, each.home is None, each.order),
+            default=None,
         )
 
     def fail(self, error: Exception, since: float) -> None:

@@ -27,22 +27,22 @@ _FINISH: dict[str, FinishReason] = {
     "stop_sequence": "stop",
 }
 
-RESPONSE_FORMAT = "ccai_response_format"
-"""Field that is sent as `response_format`. The hub rewrites a field of that name (json_schema
-becomes the form of old TGI, which the other engines ignore); under this name it passes."""
 
-
-def chat_fields(request: ChatRequest, name: EngineName) -> dict[str, Any]:
-    """Return the arguments of `AsyncInferenceClient.chat_completion`, messages and model aside."""
-    return {
+def chat_fields(request: ChatRequest, endpoint: Endpoint) -> dict[str, Any]:
+    """Return the body of POST /v1/chat/completions."""
+    body = {
+        "model": endpoint.model,
+        "messages": [{"role": each.role, "content": each.content} for each in request.messages],
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
-        "top_p": _top_p(request, name),
+        "top_p": _top_p(request, endpoint.engine),
         "seed": request.seed,
         "stop": list(request.stop) or None,
         "logprobs": request.logprobs or None,
-        "extra_body": _extras(request, name, is_chat=True),
+        "stream": False,
+        **_extras(request, endpoint.engine),
     }
+    return {name: value for name, value in body.items() if value is not None}
 
 
 def completion_fields(request: ChatRequest, endpoint: Endpoint) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def completion_fields(request: ChatRequest, endpoint: Endpoint) -> dict[str, Any
         "seed": request.seed,
         "stop": list(request.stop) or None,
         "logprobs": 0 if request.logprobs else None,
-        **_extras(request, endpoint.engine, is_chat=False),
+        **_extras(request, endpoint.engine),
     }
     return {name: value for name, value in body.items() if value is not None}
 
@@ -91,13 +91,13 @@ def scoring_fields(token_ids: Sequence[int], model: str) -> dict[str, Any]:
     }
 
 
-def read_chat(output: Any, request: ChatRequest, endpoint: Endpoint) -> ChatAnswer:
-    """Read the hub's ChatCompletionOutput (attributes may be missing: it checks nothing)."""
-    choice = _first(getattr(output, "choices", None))
-    usage = _mapping(getattr(output, "usage", None))
+def read_chat(data: Any, request: ChatRequest, endpoint: Endpoint) -> ChatAnswer:
+    """Read the body of an answer to `chat_fields`."""
+    choice = _first(_mapping(data).get("choices"))
+    usage = _mapping(_mapping(data).get("usage"))
     text = _mapping(choice.get("message")).get("content")
     content = _mapping(choice.get("logprobs")).get("content")
-    pairs = [(each.get("token"), each.get("logprob")) for each in content or ()]
+    pairs = [(_mapping(each).get("token"), _mapping(each).get("logprob")) for each in content or ()]
     return _answer(request, endpoint, text, choice.get("finish_reason"), usage, pairs)
 
 
@@ -128,7 +128,7 @@ def read_scores(data: Any, count: int) -> list[float | None]:
     return [None, *(float(value) for value in values[1:])]
 
 
-def _extras(request: ChatRequest, name: EngineName, *, is_chat: bool) -> dict[str, Any]:
+def _extras(request: ChatRequest, name: EngineName) -> dict[str, Any]:
     """Return fields that OpenAI's API has not, only those that this engine knows."""
     extras: dict[str, Any] = {}
     # Said even when off: an engine may have another default from the model's generation config.
@@ -139,14 +139,14 @@ def _extras(request: ChatRequest, name: EngineName, *, is_chat: bool) -> dict[st
         return extras
     schema, regex = request.grammar.json_schema, request.grammar.regex
     if name == "tgi":
-        extras[RESPONSE_FORMAT] = _tgi_grammar(request)
+        extras["response_format"] = _tgi_grammar(request)
     elif name == "vllm":
         extras["structured_outputs"] = {"json": schema} if schema is not None else {"regex": regex}
     elif regex is not None:
         extras["regex"] = regex
     else:
         form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
-        extras[RESPONSE_FORMAT if is_chat else "response_format"] = form
+        extras["response_format"] = form
     return extras
 
 

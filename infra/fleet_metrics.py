@@ -36,6 +36,11 @@ _WAITING: Mapping[EngineName, str] = {
     "tgi": "tgi_queue_size",
     "llamacpp": "llamacpp:requests_deferred",
 }
+# Tokens of prompts, and those of them that were found in the prefix cache.
+_CACHE: Mapping[EngineName, tuple[str, str]] = {
+    "vllm": ("vllm:prefix_cache_queries_total", "vllm:prefix_cache_hits_total"),
+    "sglang": ("sglang:prompt_tokens_total", "sglang:cached_tokens_total"),
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class Load:
     errors: int
     tokens: int
     """Generated since it started."""
+    cache: tuple[int, int] | None = None
+    """Tokens of prompts since then, and those of them that were in the prefix cache."""
 
     def tokens_per_second(self, before: Load | None) -> float | None:
         """Return the rate since an earlier look; None where there was none."""
@@ -59,10 +66,12 @@ class Load:
 
 def measure(endpoints: Iterable[Endpoint], key: str) -> dict[Endpoint, Load]:
     """Ask every server once; one that does not answer is left out."""
-    return asyncio.run(_measure(tuple(endpoints), key))
+    return asyncio.run(measure_within(endpoints, key))
 
 
-async def _measure(endpoints: tuple[Endpoint, ...], key: str) -> dict[Endpoint, Load]:
+async def measure_within(endpoints: Iterable[Endpoint], key: str) -> dict[Endpoint, Load]:
+    """Do what `measure` does, in an event loop that runs already."""
+    endpoints = tuple(endpoints)
     headers = {"Authorization": f"Bearer {key}"}
     limit = ClientTimeout(total=_TIMEOUT_S)
     async with ClientSession(timeout=limit, headers=headers) as session:
@@ -86,9 +95,15 @@ async def _load(session: ClientSession, endpoint: Endpoint) -> Load | None:
             waiting=None if waiting is None else int(waiting),
             errors=int(counts["errors"]),
             tokens=int(engine.get(_TOKENS.get(endpoint.engine, ""), counts["completion_tokens"])),
+            cache=_cache(engine, endpoint.engine),
         )
     except (ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _cache(metrics: Mapping[str, float], engine: EngineName) -> tuple[int, int] | None:
+    asked, found = (metrics.get(name) for name in _CACHE.get(engine, ("", "")))
+    return None if asked is None or found is None else (int(asked), int(found))
 
 
 async def _engine_metrics(session: ClientSession, endpoint: Endpoint) -> dict[str, float]:

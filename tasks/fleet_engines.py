@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccai_core.chat_tokens import ChatTokens
+from ccai_core.engine_status import EngineStatus
 from ccai_core.engines import Engine
 from ccai_core.errors import ConfigError, EngineError
 from ccai_core.models import ModelRef, Precision, context_window, load_tokenizer
@@ -23,6 +24,8 @@ from infra.client import ChatMessage, ChatRequest, Client, ClientConfig
 from infra.cluster import ClusterConfig, FleetDefaults
 from infra.engines import ServeSpec
 from infra.fleet import Fleet, FleetPlan
+from infra.fleet_metrics import measure_within
+from tasks.fleet_status import FleetStatus
 
 # All instances may meet their time limit at once and queue again. Waiting for that has no limit
 # here: the fleet itself gives up, and says so, when none stays up.
@@ -59,7 +62,8 @@ class FleetEngines:
         try:
             await asyncio.to_thread(fleet.wait_ready)
             async with Client(fleet.endpoints, fleet.key, _PATIENT, render) as client:
-                yield FleetEngine(model, client, tokens, plan.serve)
+                status = FleetStatus(client, lambda: measure_within(fleet.endpoints(), fleet.key))
+                yield FleetEngine(model, client, tokens, plan.serve, status)
         finally:
             # Shielded: a cancelled step must still end what it has started.
             await asyncio.shield(asyncio.to_thread(fleet.__exit__, None, None, None))
@@ -112,9 +116,15 @@ class FleetEngine:
     """`Engine` over the endpoints of a fleet that serves one model."""
 
     def __init__(
-        self, model: ModelRef, client: Client, tokens: ChatTokens, spec: ServeSpec
+        self,
+        model: ModelRef,
+        client: Client,
+        tokens: ChatTokens,
+        spec: ServeSpec,
+        status: FleetStatus | None = None,
     ) -> None:
         self._model, self._client, self._tokens, self._spec = model, client, tokens, spec
+        self._status = status or FleetStatus(client, None)
         self._limit = min(context_window(model), spec.max_length or context_window(model))
 
     @property
@@ -126,6 +136,15 @@ class FleetEngine:
     def dtype(self) -> str:
         """Weights' dtype as the servers were told it."""
         return self._spec.dtype
+
+    @property
+    def room(self) -> int | None:
+        """Calls of new episodes that the fleet's servers have room for."""
+        return self._client.room
+
+    async def status(self) -> EngineStatus:
+        """Return how the fleet's servers are."""
+        return await self._status.look()
 
     async def generate(self, call: Call) -> Completion:
         """Answer one call; what no server could answer is an 'error' completion."""

@@ -18,6 +18,7 @@ from ccai_core.preferences import Funnel
 from ccai_core.progress import read_progress
 from ccai_core.types import fingerprint
 from infra.artifacts import Artifact
+from tasks.generation_view import GenerationView
 from tasks.places import asking
 from tasks.policy import RETRIED
 from tasks.progress import Progress
@@ -44,20 +45,16 @@ def generate_preferences(site: Site, request: PairRequest) -> Pairs:
     artifact = Artifact(site.workspace.artifacts, "pairs", fingerprint(inputs))
     progress = Progress(site, "preference pairs", unit="pairs")
     if not reused(artifact):
-        tags = {"stage": "generation", "artifact": artifact.name}
+        tags = {
+            "stage": "generation",
+            "artifact": artifact.name,
+            "model": request.model.identity,
+            "cluster": site.cluster.name,
+        }
         with site.tracking.run("generation", parent=site.run, tags=tags) as run:
             run.params(inputs)
-
+            view = GenerationView(progress, run, request.max_pairs)
             place = asking(site, "evaluate")
-
-            def follow(waits: str) -> None:
-                at = read_progress(artifact / "progress.json")
-                if at:
-                    detail = f"{at['calls']} calls, {at['calls_per_second']} calls/s"
-                    progress.update(int(at["done"]), int(at["total"]), detail, waits)
-                else:
-                    progress.update(0, request.max_pairs, waits)
-
             journal = site.workspace.journal / "calls.jsonl"
             funnel = make(
                 site,
@@ -66,7 +63,7 @@ def generate_preferences(site: Site, request: PairRequest) -> Pairs:
                 generate_pairs,
                 (request, artifact.folder, journal, place.engines),
                 place=place,
-                follow=follow,
+                follow=lambda waits: view.look(read_progress(artifact / "progress.json"), waits),
                 facts=lambda made: made.model_dump(),
                 parents=request.parents,
             )

@@ -29,8 +29,11 @@ class Progress:
         self._last: tuple[int, int, str] | None = None
         self._total = 1
 
-    def update(self, done: int, total: int, *details: str) -> None:
-        """Say how far the step is, and what else is worth knowing."""
+    def update(self, done: int, total: int, *details: str, left: str = "") -> None:
+        """Say how far the step is, and what else is worth knowing.
+
+        `left` is how long it will still take, for the UI: a terminal reckons that by itself.
+        """
         self._total = total
         detail = ", ".join(filter(None, details))
         self._site.show(self._step, done, total, detail, False)
@@ -38,7 +41,8 @@ class Progress:
             return
         self._last = (done, total, detail)
         self._next = time.monotonic() + _UI_EVERY_S
-        self._to_prefect(100.0 * done / max(1, total), f"{done}/{total} {self._unit}. {detail}")
+        said = ", ".join(filter(None, (detail, left)))
+        self._to_prefect(100.0 * done / max(1, total), f"{done}/{total} {self._unit}. {said}")
 
     def finish(self, detail: str = "") -> None:
         """Say that the step is through."""

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from ccai_core.constitution import FewShot, Principle
-from ccai_core.episodes import Episode, GenerationConfig, opening, run_episode, run_episodes
+from ccai_core.episodes import Episode, GenerationConfig, opening, run_episode
 from ccai_core.errors import EngineError
 from ccai_core.journal import Journal, Recorded
+from ccai_core.scheduling import run_episodes
 from ccai_core.types import Call, Completion, FinishReason, Prompt
 from tests.fake_engine import BatchedFake
 

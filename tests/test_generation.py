@@ -80,3 +80,10 @@ def test_a_request_is_known_by_what_changes_its_pairs() -> None:
     assert request(prompt(criteria=("Is it kind?",), tags=("a",))).inputs == base
     known = SourceLicence(name="mine", licence="MIT")
     assert request(prompt()).model_copy(update={"sources": (known,)}).inputs == base
+
+
+def test_how_much_is_computed_at_once_is_no_part_of_what_is_asked_for() -> None:
+    base = request(prompt())
+    for resources in ({"batch_size": 4}, {"batch_size": 512}):
+        assert request(prompt(), generation=resources).inputs == base.inputs
+    assert request(prompt(), generation={"temperature": 0.5}).inputs != base.inputs

@@ -42,7 +42,7 @@ def fill(path: Path, *batches) -> bytes:
 
 def keys(path: Path) -> set[str]:
     with Journal.open(path) as journal:
-        return set(journal._known)
+        return set(journal.keys())
 
 
 @pytest.fixture
@@ -430,11 +430,18 @@ def test_an_engine_that_only_writes_texts_says_so_when_asked_to_weigh(path: Path
         with_recorded(path, TextOnly(), lambda e: e.choose((user("?"),), ("Yes", "No")))
 
 
+class Gathers(Counting):
+    """Computes in batches, so its answers stand and fall together."""
+
+    def stir(self) -> None:
+        pass
+
+
 def test_scores_torn_in_writing_are_all_forgotten(path: Path) -> None:
     async def use(recorded: Recorded) -> None:
         await asyncio.gather(*(recorded.text_logprob(f"text {i}") for i in range(3)))
 
-    engine = Counting()
+    engine = Gathers()
     with_recorded(path, engine, use)
     lines = path.read_bytes().splitlines(keepends=True)
     assert len(lines) == 3
@@ -444,8 +451,9 @@ def test_scores_torn_in_writing_are_all_forgotten(path: Path) -> None:
     assert len(engine.asked) == 6
 
 
+@pytest.mark.parametrize("kind", [Counting, Gathers])
 def test_what_finishes_together_is_written_with_one_fsync(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, kind: type[Counting], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced = []
     monkeypatch.setattr(os, "fsync", synced.append)
@@ -453,8 +461,74 @@ def test_what_finishes_together_is_written_with_one_fsync(
     async def use(recorded: Recorded) -> None:
         await asyncio.gather(*(recorded.generate(call(str(i))) for i in range(50)))
 
-    with_recorded(path, Counting(), use)
+    with_recorded(path, kind(), use)
     assert len(synced) == 1
+
+
+def test_an_answer_is_given_only_once_it_is_on_the_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_sync, real = threading.Event(), os.fsync
+
+    def slow(descriptor: int) -> None:
+        may_sync.wait(5)
+        real(descriptor)
+
+    async def use(recorded: Recorded) -> None:
+        monkeypatch.setattr(os, "fsync", slow)
+        asked = asyncio.ensure_future(recorded.generate(call()))
+        done, _ = await asyncio.wait({asked}, timeout=0.2)
+        assert not done  # and the loop is free meanwhile
+        may_sync.set()
+        await asked
+
+    with_recorded(path, Counting(), use)
+
+
+def test_what_gathers_when_a_run_is_left_is_written_before_the_journal_closes(path: Path) -> None:
+    with Journal.open(path) as journal:
+        for n in range(100):
+            journal.put(f"k{n}", completion())
+    assert keys(path) == {f"k{n}" for n in range(100)}
+
+
+def test_a_longer_journal_than_fits_one_step_of_the_index_is_found_again(path: Path) -> None:
+    texts = {f"k{n}": f"text {n}" for n in range(70_000)}
+    with Journal.open(path) as journal:
+        journal.append([(key, completion(text)) for key, text in texts.items()])
+        journal.append([("k7", completion("newer"))])
+        assert len(journal) == 70_000
+        assert journal.get("k7").text == "newer"
+        assert journal.get("k69999").text == "text 69999"
+    with Journal.open(path) as journal:
+        assert len(journal) == 70_000
+        assert journal.get("k7").text == "newer"
+        assert all(journal.get(key).text == texts[key] for key in ("k0", "k8", "k65536", "k69999"))
+
+
+def test_compacting_leaves_out_what_no_run_would_replay(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torn = in_batch("b", 3)[:2]
+    fill(path, [("a", completion("old"))], [("c", completion())], torn, [("a", completion("new"))])
+    assert main(["compact", str(path)]) == 0
+    assert capsys.readouterr().out.startswith("3 lines left out; ")
+    assert main(["verify", str(path)]) == 0
+    with Journal.open(path) as journal:
+        assert list(journal.keys()) == ["c", "a"]
+        assert journal.get("a").text == "new"
+        assert main(["compact", str(path)]) == 2
+    assert "another process" in capsys.readouterr().err
+
+
+def test_a_line_that_changes_under_an_open_journal_is_never_taken_for_a_text(path: Path) -> None:
+    with Journal.open(path) as journal:
+        journal.append([("a", completion())])
+        damaged = bytearray(path.read_bytes())
+        damaged[40] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="has changed"):
+            journal.get("a")
 
 
 def test_a_journal_may_be_closed_in_another_thread(path: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_toxic_revision_is_rejected_before_the_judge_is_asked(kind) -> None:
 
 def test_models_are_not_asked_about_what_the_words_rule_out() -> None:
     judge, classify = Judge({GOOD: 1.0, BAD: 0.0}), Classifier(1.0)
-    assert review(SELF, judge, classify, revision="Too short.") == Review()
+    assert review(SELF, judge, classify, revision="Too short.") == Review("too_short")
     assert not judge.asked
     assert not classify.asked
 

@@ -559,3 +559,43 @@ def test_more_than_a_hundred_calls_run_at_once_on_one_endpoint() -> None:
         assert texts(await calls) == echoes(160)
 
     run(body)
+
+
+def test_room_is_what_new_episodes_would_find_and_a_few_more_may_wait() -> None:
+    async def body(stack: AsyncExitStack) -> None:
+        servers = await start(stack, "a", "b", max_parallel=8)
+        client, _ = await client_of(stack, servers)
+        assert client.room is None  # nobody was looked for yet
+        await client.chat(ask("first"))
+        free = client.room
+        assert free is not None
+        assert 16 < free <= 16 + 8
+        for each in servers:
+            each.gate.clear()
+        busy = [asyncio.create_task(client.chat(ask(f"q{i}"), f"e{i}")) for i in range(free)]
+        await asyncio.gather(*(each.has_running(8) for each in servers))
+        assert client.room == 0
+        for each in servers:
+            each.gate.set()
+        await asyncio.gather(*busy)
+        assert client.room == free
+
+    run(body)
+
+
+def test_a_place_goes_to_an_episode_that_has_begun_before_a_new_one() -> None:
+    async def body(stack: AsyncExitStack) -> None:
+        [server] = await start(stack, "a", max_parallel=1)
+        client, _ = await client_of(stack, [server])
+        await client.chat(ask("old 1"), "old")
+        server.gate.clear()
+        calls = [asyncio.create_task(client.chat(ask("busy"), "busy"))]
+        await server.has_running(1)
+        for text, episode in [("new", "new"), ("old 2", "old")]:
+            calls.append(asyncio.create_task(client.chat(ask(text), episode)))
+            await asyncio.sleep(0.01)
+        server.gate.set()
+        await asyncio.gather(*calls)
+        assert server.done == ["old 1", "busy", "old 2", "new"]
+
+    run(body)

@@ -53,12 +53,11 @@ def test_a_chat_says_what_is_asked_and_nothing_else() -> None:
     assert answer.logprobs is None
 
 
-def test_the_hub_does_not_rewrite_a_schema() -> None:
-    """It turns `json_schema` into the form of old TGI, which others take for 'any JSON'."""
+def test_a_schema_is_sent_in_the_form_that_the_engine_reads() -> None:
+    """The hub's client turns `json_schema` into that of old TGI, for others 'any JSON'."""
     grammar = Grammar(json_schema=SCHEMA)
     [(_, _, body)] = send(ModelServer(engine="tgi"), ask(grammar=grammar))
     assert body["response_format"] == {"type": "json", "value": SCHEMA}
-    assert "ccai_response_format" not in body
     [(_, _, body)] = send(ModelServer(engine="vllm"), ask(grammar=grammar))
     assert body["structured_outputs"] == {"json": SCHEMA}
     [(_, _, body)] = send(ModelServer(engine="vllm"), ask(grammar=Grammar(regex="a+")))
