@@ -12,7 +12,7 @@ import io
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from ccai_core.pictures import accessible
+from ccai_core.svg import accessible
 
 if TYPE_CHECKING:
     from ccai_core.pair_collector import Funnel

@@ -62,12 +62,17 @@ def render(
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     # Groups of two pictures on one page must not have the same ids.
     picture = re.sub(r'(<g) id="[^"]*"', r"\1", buffer.getvalue())
-    head, tag, rest = picture.partition("<svg ")
+    return accessible(picture, name, title, description)
+
+
+def accessible(svg: str, name: str, title: str, description: str) -> str:
+    """Add what a screen reader says: role, title and description of the whole picture."""
+    head, tag, rest = svg.partition("<svg ")
     attributes, end, body = rest.partition(">")
-    labels = f'role="img" aria-labelledby={quoteattr(f"{name}-title {name}-words")} '
+    labels = f'role="img" aria-labelledby={quoteattr(f"{name}-title {name}-description")} '
     words = (
         f'<title id="{name}-title">{escape(_printable(title))}</title>'
-        f'<desc id="{name}-words">{escape(_printable(description))}</desc>'
+        f'<desc id="{name}-description">{escape(_printable(description))}</desc>'
     )
     return f"{head}{tag}{labels}{attributes}{end}{words}{body}"
 

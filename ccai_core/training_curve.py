@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ccai_core.files import write_whole
-from ccai_core.pictures import accessible
+from ccai_core.svg import accessible
 
 _PANELS = (
     ("loss", "DPO loss (nats)"),

@@ -234,7 +234,7 @@ def test_a_plan_says_space_trials_and_updates(made: Path, tmp_path: Path) -> Non
     [
         ({"space": "dop"}, "--space dop: unknown"),
         ({"training": {"validation_fraction": 0}}, "set validation_fraction above 0"),
-                ({"space": "lora"}, "lora_rank means nothing with method full"),
+        ({"space": "lora"}, "lora_rank means nothing with method full"),
         ({"storage": "postgresql://me:hunter2@db/x"}, "leave the password out of the URL"),
         ({"storage": "sweeps.db"}, "no URL of a database"),
     ],
@@ -259,9 +259,7 @@ def test_different_quantities_are_not_compared(
     made: Path, tmp_path: Path, space: str, objective: str, said: str
 ) -> None:
     (tmp_path / "space.yaml").write_text(space + "\n")
-    asked = values(
-        made, tmp_path / "ws", space=str(tmp_path / "space.yaml"), objective=objective
-    )
+    asked = values(made, tmp_path / "ws", space=str(tmp_path / "space.yaml"), objective=objective)
     with pytest.raises(ValueError, match=said):
         SweepConfig.model_validate(asked)
     SweepConfig.model_validate({**asked, "objective": "accuracy"})
