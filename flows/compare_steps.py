@@ -53,6 +53,7 @@ def compare_summary(site: Site, made: Compared) -> Summary:
     return Summary(
         made={
             "page": str(made.files["page"]),
+            "analysis": str(made.files["analysis"]),
             "data": str(made.files["data"]),
             "tracking": site.tracking.uri,
         },

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ccai_core.records import sha256_of
 from infra import mlflow_store as store
 
 _MOST_RUNS = 50
@@ -31,14 +32,21 @@ def store_of(folder: Path, uri: str | None = None) -> str | None:
     """Return where the runs of a workspace are: named, $MLFLOW_TRACKING_URI, or the workspace's.
 
     Args:
-        folder: an artifact's folder, `WORKSPACE/artifacts/NAME`.
+        folder: a workspace, or an artifact's folder in it, `WORKSPACE/artifacts/NAME`.
         uri: named by the user.
     """
     named = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if named:
         return named
-    database = folder.resolve().parents[1] / "mlflow.db"
-    return f"sqlite:///{database}" if database.is_file() else None
+    places = (folder.resolve(), *folder.resolve().parents[:2])
+    databases = (place / "mlflow.db" for place in places)
+    found = next((database for database in databases if database.is_file()), None)
+    return f"sqlite:///{found}" if found else None
+
+
+def content_name(kind: str, file: Path) -> str:
+    """Return what a run calls a file that is no artifact: by its kind and its content."""
+    return f"{kind}-{sha256_of(file)[:16]}"
 
 
 def find_origin(uri: str, artifact: str) -> Origin | None:

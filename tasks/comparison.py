@@ -15,19 +15,22 @@ from typing import NamedTuple
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
+from ccai_core.comparison.analysis import ANALYSIS_FILE, research_analysis
 from ccai_core.comparison.build import BuildConfig, build_comparison, plain_origin
 from ccai_core.comparison.figures import figures
 from ccai_core.comparison.page import render_page
 from ccai_core.comparison.reading import Given
 from ccai_core.comparison.results import Comparison, Origin
+from ccai_core.comparison.traced_tables import COMPARISON_FILE, comparison_sources
 from ccai_core.comparison.words import headline
 from ccai_core.files import write_whole
-from infra.lineage import find_origin, store_of
+from ccai_core.traced import run_address
+from infra.lineage import content_name, find_origin, store_of
 from infra.mlflow_store import shown
 from tasks.policy import RETRIED
 from tasks.site import Site
 
-COMPARISON_FILE, PAGE_FILE, FIGURES_FOLDER = "comparison.json", "comparison.html", "figures"
+PAGE_FILE, FIGURES_FOLDER = "comparison.html", "figures"
 
 
 class Compared(NamedTuple):
@@ -35,7 +38,7 @@ class Compared(NamedTuple):
 
     comparison: Comparison
     files: dict[str, Path]
-    """By what they are: page, data, pictures."""
+    """By what they are: page, data, analysis, pictures."""
 
 
 @task(name="compare-results", **RETRIED)
@@ -46,7 +49,7 @@ def compare_results(
     command: str,
     tracking_uri: str | None = None,
 ) -> Compared:
-    """Compare evaluations and write page, data and pictures into the workspace.
+    """Compare evaluations and write page, data, analysis and pictures into the workspace.
 
     `tracking_uri` is where the evaluations' runs are, if the user named it.
     """
@@ -58,12 +61,16 @@ def compare_results(
     files = {
         "page": root / PAGE_FILE,
         "data": root / COMPARISON_FILE,
+        "analysis": root / ANALYSIS_FILE,
     }
     write_whole(files["data"], comparison.model_dump_json(indent=1) + "\n")
     write_whole(files["page"], render_page(comparison, pictures))
     for name, picture in pictures.items():
         files[name] = root / FIGURES_FOLDER / f"{name}.svg"
         write_whole(files[name], picture)
+    address = run_address(site.run.id, site.tracking.experiment_id, shown(site.tracking.uri))
+    sources = comparison_sources(comparison, root, root, site.run.id, address)
+    write_whole(files["analysis"], research_analysis(sources))
     _report(site, comparison, files)
     return Compared(comparison, files)
 
@@ -98,6 +105,7 @@ def _report(site: Site, comparison: Comparison, files: dict[str, Path]) -> None:
             values[f"{name}/low"] = each.difference.low
             values[f"{name}/high"] = each.difference.high
     site.run.metrics(values)
+    site.run.tags({"artifact": content_name("comparison", files["data"])})
     for path in files.values():
         site.run.artifact(path, None if path.parent == site.workspace.root else path.parent.name)
     create_markdown_artifact(

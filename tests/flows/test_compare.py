@@ -16,6 +16,7 @@ from flows.compare import compare
 from flows.compare_config import CompareConfig
 from flows.compare_steps import plan_compare
 from infra.lineage import find_origin, store_of
+from tests.traced_text import untraced, wrong
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +48,15 @@ def test_a_comparison_is_written_and_logged(compared):
     page = (config.workspace / "comparison.html").read_text("utf-8")
     assert page.startswith("<!doctype html>")
     logged = {file.name for file in config.workspace.glob("mlartifacts/*/artifacts/**/*")}
-    assert {"comparison.json", "comparison.html", "forest.svg"} <= logged
+    assert {"comparison.json", "comparison.html", "research_analysis.md", "forest.svg"} <= logged
     assert summary.findings
+
+
+def test_every_number_of_the_analysis_is_linked_and_true(compared):
+    config, _ = compared
+    text = (config.workspace / "research_analysis.md").read_text("utf-8")
+    assert untraced(text.partition("## Trace")[0]) == []
+    assert wrong(text, config.workspace) == []
 
 
 def test_an_artifact_is_traced_to_its_run_and_its_command(compared, artifact, finished):
