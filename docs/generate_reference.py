@@ -33,6 +33,7 @@ from flows.config import (
 )
 from flows.human_evaluation_config import BuildReviewConfig, CollectReviewConfig
 from flows.nightly_config import NightlyConfig
+from flows.paper_config import PaperConfig
 from flows.promote_config import PromoteConfig
 from flows.release_config import ReleaseBuildConfig, ReleasePushConfig, ReleaseVerifyConfig
 from flows.serve_config import ServeConfig
@@ -57,6 +58,7 @@ FLOWS: dict[str, type[BaseModel]] = {
     "compare": CompareConfig,
     "human_evaluation build": BuildReviewConfig,
     "human_evaluation collect": CollectReviewConfig,
+    "paper": PaperConfig,
     "release build": ReleaseBuildConfig,
     "release verify": ReleaseVerifyConfig,
     "release push": ReleasePushConfig,

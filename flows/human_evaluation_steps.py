@@ -26,6 +26,7 @@ from ccai_core.human_evaluation.design import units_of
 from ccai_core.human_evaluation.report import headline, render_html, render_markdown
 from ccai_core.prompts.leaks import refuse_leaks
 from ccai_core.types import Prompt
+from flows.command import command_for
 from flows.human_evaluation_config import (
     KEY_FILE,
     PACKAGE_FILE,
@@ -33,6 +34,7 @@ from flows.human_evaluation_config import (
     CollectReviewConfig,
 )
 from flows.results import Summary
+from infra.lineage import content_name
 from infra.tracking import Tracking
 
 _REPORT, _MARKDOWN, _RESULTS = "expert_review.html", "expert_review.md", "expert_review.json"
@@ -178,7 +180,12 @@ def _log(
     config.workspace.mkdir(parents=True, exist_ok=True)
     tracking = Tracking(config.tracking_uri, config.experiment, config.workspace)
     try:
-        with tracking.run("expert_review", tags={"stage": "human_evaluation"}) as run:
+        tags = {
+            "stage": "human_evaluation",
+            "artifact": content_name("expert_review", config.workspace / _RESULTS),
+            "command": command_for("human_evaluation collect", config),
+        }
+        with tracking.run("expert_review", tags=tags) as run:
             run.params(
                 {
                     "package": key.package,

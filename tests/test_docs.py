@@ -126,6 +126,7 @@ def test_an_option_that_does_not_exist_would_be_noticed(reader, capsys):
         "evaluation",
         "compare",
         "human_evaluation",
+        "paper",
         "release",
         "nightly",
         "promote",

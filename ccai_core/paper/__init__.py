@@ -1,0 +1,1 @@
+"""A paper draft from what a workspace holds: no number that is not traced to its source."""
