@@ -13,7 +13,7 @@ from ccai_core.comparison.measures import Seen, measure_of
 from ccai_core.comparison.reading import Given, refuse_unlike
 from ccai_core.comparison.results import Comparison, Difference, Measure, Model, Origin
 from ccai_core.comparison.scaling import LEAST_SIZES
-from ccai_core.comparison.values import Columns
+from ccai_core.comparison.values import OF_TWO, Columns
 from ccai_core.config import Config
 from ccai_core.errors import ConfigError, DataError, did_you_mean
 from ccai_core.evaluation.effects import holm
@@ -167,10 +167,11 @@ def _notes(
         f"p-values are corrected (Holm) for {own} tests against a model's own baseline, and "
         f"separately for {others} between other models."
     )
-    if not all(metric.items for each in given for metric in each.result.metrics if metric.n):
+    metrics = (metric for each in given for metric in each.result.metrics if metric.n)
+    if not all(metric.items or metric.id == OF_TWO for metric in metrics):
         yield (
-            "Some measures keep no values by item (preference has none, older evaluations have "
-            "none at all): there a model is compared with its own baseline only."
+            "Some evaluations keep no values by item (older versions keep none): there a model is "
+            "compared with its own baseline only."
         )
     for name, unsteady in columns.unsteady.items():
         yield (

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ccai_core.comparison.results import Comparison, Difference, Measure, Trend
+from ccai_core.comparison.values import OF_TWO
 from ccai_core.evaluation.results import Interval
 from ccai_core.svg import COLOURS, LINES, MARKERS, label, look, render
 
@@ -50,8 +51,7 @@ def radar_axes(comparison: Comparison) -> list[Measure]:
         if measure.unit in ("share", "probability")
         and measure.higher_is_better
         and not measure.missing
-        # How often it wins is no property of one model.
-        and measure.id != "contemplative.preference"
+        and measure.id != OF_TWO
     ]
     firsts = {measure.group: measure for measure in reversed(able)}
     chosen = [measure for measure in able if measure in firsts.values()]

@@ -17,6 +17,8 @@ from ccai_core.evaluation import statistics
 from ccai_core.evaluation.results import Interval, ItemValues
 from ccai_core.evaluation.statistics import Floats
 
+# How often a model is preferred to another is no property of the one: it has no items.
+OF_TWO = "contemplative.preference"
 _SAME = 1e-6
 _TESTS = {
     "share": "exact McNemar test",
