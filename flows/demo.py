@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import httpx
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
@@ -19,7 +20,7 @@ from flows.results import Summary
 from flows.stack_config import DemoConfig
 from flows.stack_steps import places_of
 
-_LOOK_EVERY_S = 2.0
+_LOOK_EVERY_S, _AWAY_S = 2.0, 10.0
 _REGISTERING_S = 120.0
 
 
@@ -99,7 +100,13 @@ def _start(client: SyncPrefectClient, config: DemoConfig) -> FlowRun:
 def _follow(client: SyncPrefectClient, run: FlowRun, wait: float) -> FlowRun:
     until, shown = time.monotonic() + wait, ""
     while time.monotonic() < until:
-        run = client.read_flow_run(run.id)
+        try:
+            run = client.read_flow_run(run.id)
+        except httpx.TransportError as error:
+            # The flow run goes on without its server, and so does who follows it.
+            print(f"  The server does not answer ({type(error).__name__}).", flush=True)
+            time.sleep(_AWAY_S)
+            continue
         if run.state_name and run.state_name != shown:
             shown = run.state_name
             print(f"  {shown}", flush=True)

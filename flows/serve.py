@@ -19,7 +19,7 @@ from flows.offers import all_offers
 from flows.results import Summary
 from flows.serve_config import ServeConfig
 from flows.serve_plan import deployment_of, plan_serve, prefect_yaml
-from tasks.cluster_limit import set_limits
+from tasks.limits import set_limits
 
 
 def serve(config: ServeConfig) -> Summary:
@@ -35,11 +35,12 @@ def serve(config: ServeConfig) -> Summary:
             "with everything else; or `prefect server start`, then "
             "`export PREFECT_API_URL=http://127.0.0.1:4200/api`."
         )
+    offers = all_offers()
     try:
-        set_limits(config.all_limits)
+        set_limits(config.all_limits, {offer.full_name: config.at_once for offer in offers})
     except OSError as error:
         raise ConfigError(f"The Prefect server at {api} does not answer ({error}).") from None
-    deployments = [deployment_of(offer, config) for offer in all_offers()]
+    deployments = [deployment_of(offer, config) for offer in offers]
     # Schedules stay on: what a stopped night has missed is late, and run once when we are back.
     prefect_serve(*deployments, pause_on_shutdown=False, limit=config.runs)
     return Summary(made={"deployments": str(len(deployments))})

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 import yaml
-from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron, Schedule
 from prefect.types.entrypoint import EntrypointType
@@ -38,9 +37,6 @@ def deployment_of(offer: Offer, config: ServeConfig) -> RunnerDeployment:
         parameters={"config": _values(offer, config)},
         version=code_version(),
         schedule=_schedule(offer, config),
-        concurrency_limit=ConcurrencyLimitConfig(
-            limit=config.at_once, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
-        ),
         # By module, so that a flow's process finds its neighbours as the command line does.
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
@@ -78,7 +74,6 @@ def _project_entry(offer: Offer, config: ServeConfig) -> dict[str, Any]:
         "description": offer.description,
         "tags": list(offer.tags),
         "parameters": {"config": _values(offer, config)},
-        "concurrency_limit": {"limit": config.at_once, "collision_strategy": "ENQUEUE"},
         "work_pool": {"name": _POOL},
     }
     if offer.nightly:

@@ -19,7 +19,7 @@ from infra.cluster import ClusterConfig, load_cluster
 from infra.provenance import code_version, versions
 from infra.tracking import Tracking
 from infra.workspace import Workspace
-from tasks.cluster_limit import cluster_slot
+from tasks.limits import run_slot
 from tasks.site import Site
 
 
@@ -45,7 +45,7 @@ def open_site(
     """
     cluster = read_cluster(config)
     workspace = Workspace(config.workspace, need_gb=need_gb)
-    with cluster_slot(config.cluster), workspace.lock():
+    with run_slot(config.cluster), workspace.lock():
         tracking = Tracking(config.tracking_uri, config.experiment, workspace.root)
         settings = config.model_dump(mode="json")
         about = {

@@ -69,6 +69,8 @@ def services_of(config: StackConfig) -> list[Service]:
     }
     reaching = {"PREFECT_API_URL": f"{prefect}/api", "MLFLOW_TRACKING_URI": mlflow}
     python = sys.executable
+    # In memory, as it is by default, a restart of the server would let no flow run in ever after.
+    leases = "prefect.server.concurrency.lease_storage.filesystem"
     return [
         Service(
             "prefect",
@@ -77,7 +79,12 @@ def services_of(config: StackConfig) -> list[Service]:
                 *("--host", "127.0.0.1", "--port", str(config.prefect_port)),
             ),
             # A server must not take itself for a client of another one.
-            {**quiet, "PREFECT_API_URL": "", "PREFECT_UI_API_URL": f"{prefect}/api"},
+            {
+                **quiet,
+                "PREFECT_API_URL": "",
+                "PREFECT_UI_API_URL": f"{prefect}/api",
+                "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": leases,
+            },
             f"{prefect}/api/health",
         ),
         Service(

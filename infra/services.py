@@ -159,6 +159,8 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                # A group of its own: what it has started is found when it is gone.
+                start_new_session=True,
             )
         self._running[service.name], self._started[service.name] = process, time.monotonic()
         (self._folder / f"{service.name}.pid").write_text(f"{process.pid}\n", encoding="utf-8")
@@ -166,6 +168,9 @@ class Supervisor:
     def _note_end(self, service: Service, process: subprocess.Popen[bytes]) -> None:
         del self._running[service.name]
         self._ready.discard(process)
+        # A server whose first process was killed leaves workers, which hold its port.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         if time.monotonic() - self._started[service.name] > _STEADY_S:
             self._waits[service.name] = _FIRST_WAIT_S
         wait = self._waits[service.name]

@@ -23,7 +23,7 @@ from flows.offers import all_offers, settings_of
 from flows.serve import serve
 from flows.serve_config import ServeConfig
 from flows.serve_plan import deployment_of, plan_serve, prefect_yaml
-from tasks.cluster_limit import cluster_slot, limit_name, set_limits
+from tasks.limits import cluster_limit, deployment_limit, run_slot, set_limits
 
 ROOT = Path(__file__).parents[2]
 
@@ -116,8 +116,6 @@ def test_registered_twice_it_is_one_deployment_that_refuses_wrong_values(
     first, second = (deployment_of(offer, ServeConfig()).apply() for _ in range(2))
     assert first == second
     there = client.read_deployment(first)
-    assert there.global_concurrency_limit is not None
-    assert there.global_concurrency_limit.limit == 1
     assert there.enforce_parameter_schema
     for wrong in ({"max_pairs": 0}, {"max_pair": 3}, {"device": "tpu"}, {"training": {"zero": 9}}):
         form = {"config": {**there.parameters["config"], **wrong}}
@@ -128,18 +126,20 @@ def test_registered_twice_it_is_one_deployment_that_refuses_wrong_values(
     assert not client.read_flow_runs(deployment_filter=started)
 
 
+@pytest.mark.parametrize(("clusters", "deployments"), [(1, 9), (9, 1)])
 def test_a_limit_lets_so_many_in_and_the_others_wait(
-    server: str, monkeypatch: pytest.MonkeyPatch
+    server: str, monkeypatch: pytest.MonkeyPatch, clusters: int, deployments: int
 ) -> None:
-    monkeypatch.setattr("tasks.cluster_limit._LOOK_EVERY_S", 0.5)
-    monkeypatch.setattr("tasks.cluster_limit.deployment.get_id", lambda: "a deployment's")
-    set_limits({"clusters/mine.yaml": 1})
-    set_limits({"clusters/mine.yaml": 1})
+    monkeypatch.setattr("tasks.limits._LOOK_EVERY_S", 0.5)
+    monkeypatch.setattr("tasks.limits.deployment.get_id", lambda: "a deployment's")
+    monkeypatch.setattr("tasks.limits.deployment.get_name", lambda: "default")
+    for _ in range(2):
+        set_limits({"clusters/mine.yaml": clusters}, {"waits/default": deployments})
     inside, most = [], []
 
     @flow(name="waits")
     def waits() -> None:
-        with cluster_slot("mine"):
+        with run_slot("mine"):
             inside.append(1)
             most.append(len(inside))
             time.sleep(1)
@@ -156,8 +156,9 @@ def test_a_limit_lets_so_many_in_and_the_others_wait(
 def test_without_a_limit_nobody_waits_and_nothing_is_said(
     server: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("tasks.cluster_limit.deployment.get_id", lambda: "a deployment's")
-    with caplog.at_level("WARNING"), cluster_slot("nobody-limits-this"):
+    monkeypatch.setattr("tasks.limits.deployment.get_id", lambda: "a deployment's")
+    with caplog.at_level("WARNING"), run_slot("nobody-limits-this"):
         pass
     assert not caplog.records
-    assert limit_name("a/b c.yaml") == limit_name("b c") == "ccai-cluster-b-c"
+    assert cluster_limit("a/b c.yaml") == cluster_limit("b c") == "ccai-cluster-b-c"
+    assert deployment_limit("poc/quick") == "ccai-deployment-poc-quick"
