@@ -10,9 +10,11 @@ they make (older ones) have no origin.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ccai_core.errors import ConfigError
 from ccai_core.records import sha256_of
 from infra import mlflow_store as store
 
@@ -53,20 +55,28 @@ def find_origin(uri: str, artifact: str) -> Origin | None:
     """Return the newest run that made `artifact`, a finished one before others.
 
     Raises:
-        ConfigError: the store does not answer.
+        ConfigError: the store does not answer, or cannot be searched.
     """
+    if not re.fullmatch(r"[\w.-]+", artifact):
+        return None  # No artifact of ours is called so, and MLflow reads it as part of a query.
     client = store.open_client(uri)
-    experiments = [each.experiment_id for each in client.search_experiments()]
-    found = client.search_runs(
-        experiments,
-        filter_string=f"tags.artifact = '{artifact}'",
-        order_by=["attributes.start_time DESC"],
-        max_results=_MOST_RUNS,
-    )
-    if not found:
-        return None
-    run = next((run for run in found if run.info.status == "FINISHED"), found[0])
-    return Origin(run.info.run_id, run.info.experiment_id, _command(client, run))
+    try:
+        experiments = [each.experiment_id for each in client.search_experiments()]
+        found = client.search_runs(
+            experiments,
+            filter_string=f"tags.artifact = '{artifact}'",
+            order_by=["attributes.start_time DESC"],
+            max_results=_MOST_RUNS,
+        )
+        if not found:
+            return None
+        run = next((run for run in found if run.info.status == "FINISHED"), found[0])
+        return Origin(run.info.run_id, run.info.experiment_id, _command(client, run))
+    except Exception as error:
+        raise ConfigError(
+            f"MLflow at {store.shown(uri)} cannot be searched for the run of {artifact}: "
+            f"{error!s:.500}. Mend it, or name another with --tracking-uri."
+        ) from error
 
 
 def _command(client: Any, run: Any) -> str:

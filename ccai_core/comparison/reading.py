@@ -60,9 +60,11 @@ def read_results(paths: Sequence[Path]) -> list[Given]:
 
 def _read(path: Path) -> Given:
     file = path / RESULT_FILE if path.is_dir() else path
-    record = read_record(path) if path.is_dir() else None
-    if record is not None and changed_files(path, record):
-        raise ArtifactError(f"{path}: was changed since it was made. Evaluate again.")
+    folder = file.resolve().parent
+    # A copy elsewhere is no artifact, whatever lies beside it.
+    record = read_record(folder) if file.name == RESULT_FILE else None
+    if record is not None and changed_files(folder, record):
+        raise ArtifactError(f"{folder}: was changed since it was made. Evaluate again.")
     try:
         result = EvaluationResult.model_validate_json(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -71,7 +73,7 @@ def _read(path: Path) -> Given:
         ) from None
     except ValidationError as error:
         raise DataError(explain(error, EvaluationResult, str(file))) from None
-    name = path.resolve().name if path.is_dir() else file.stem
+    name = folder.name if record is not None or path.is_dir() else file.stem
     return Given(name, file, sha256_of(file), result, _asked(result, record, file))
 
 

@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 
+from ccai_core.comparison.reading import read_results
 from ccai_core.comparison.results import Comparison
 from ccai_core.errors import ArtifactError
 from flows.cli import parse
@@ -69,6 +70,15 @@ def test_an_artifact_is_traced_to_its_run_and_its_command(compared, artifact, fi
     assert f"--max-pairs {finished.values['max_pairs']}" in known.command
     assert (unknown.run, unknown.command) == (None, None)
     assert find_origin(store_of(artifact), "evaluation-of-nobody") is None
+
+
+def test_an_artifacts_file_stands_for_its_folder(artifact):
+    by_folder, by_file = (read_results([p])[0] for p in (artifact, artifact / "evaluation.json"))
+    assert by_file.name == by_folder.name == artifact.name
+
+
+def test_a_name_that_is_no_artifacts_is_not_searched_for(artifact):
+    assert find_origin(store_of(artifact), "x' OR tags.stage = 'evaluation") is None
 
 
 def test_the_command_that_it_names_makes_it_again(compared):
