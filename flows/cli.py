@@ -26,6 +26,7 @@ from rich.logging import RichHandler
 from ccai_core.config import Config, explain, load_yaml, parse_config
 from ccai_core.errors import CCAIError, ConfigError, closest
 from flows.console import Console
+from flows.driver_job import sent_away
 from flows.results import Summary
 from infra.guard import guard_children
 
@@ -182,6 +183,9 @@ def run_command(
             out.out.print("\nA dry run: nothing was done.")
             return 0
         out.out.print()
+        if said := sent_away(settings, prog, arguments):
+            out.out.print(said, markup=False, highlight=False)
+            return 0
         if guarded:
             guard_children()
         with out.live():

@@ -62,6 +62,21 @@ def cost_lines(
     return lines
 
 
+def generation_time(cluster: ClusterConfig, tokens: int) -> list[str]:
+    """Return a line that says how long a fleet writes so many tokens, if its speed is known."""
+    fleet = cluster.fleet
+    if fleet is None:
+        return []
+    if fleet.tokens_per_second is None:
+        return [f"{'time':<12}not known: the profile says no fleet.tokens_per_second"]
+    hours = tokens / fleet.tokens_per_second / fleet.instances / 3600
+    gpus = fleet.instances * fleet.gpus
+    return [
+        f"{'time':<12}about {hours:.2g} h, {hours * gpus:.2g} GPU hours, if {fleet.instances} "
+        f"instances write {fleet.tokens_per_second:g} tokens/s each"
+    ]
+
+
 def _check_scoring(cluster: ClusterConfig) -> None:
     if cluster.fleet and "scoring" not in engine(cluster.fleet.engine).capabilities:
         raise ConfigError(

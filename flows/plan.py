@@ -25,7 +25,7 @@ from flows.config import (
     PreferenceDataConfig,
     TrainingFlowConfig,
 )
-from flows.cost import cost_lines
+from flows.cost import cost_lines, generation_time
 from flows.inputs import Sources, read_sources
 from flows.session import read_cluster
 
@@ -148,6 +148,7 @@ def _preferences(config: PreferenceDataConfig, sources: Sources) -> list[str]:
         *_left_out(sources),
         f"pairs       {config.max_pairs} from about {episodes} episodes: {calls} calls, "
         f"at most {most:,} tokens (if {_YIELD:.0%} of candidates pass the filters)",
+        *generation_time(read_cluster(config), most),
     ]
 
 

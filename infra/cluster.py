@@ -91,6 +91,11 @@ class FleetDefaults(Config):
     min_instances: int = Field(1, ge=1, description="Below this, lost ones are replaced.")
     gpus: int = Field(0, ge=0, le=64, description="GPUs of an instance (tensor parallel).")
     max_parallel: int = Field(64, ge=1, description="Requests an instance works on at once.")
+    tokens_per_second: float | None = Field(
+        None,
+        gt=0,
+        description="What an instance writes at its best, by its own benchmark; for estimates.",
+    )
     max_length: int | None = Field(
         None, ge=16, description="Context window in tokens; none: the model's own."
     )
@@ -113,6 +118,9 @@ class ClusterConfig(RoleConfig):
     )
     device: Literal["auto", "cuda", "mps", "cpu"] = Field(
         "auto", description="What models run on; auto takes CUDA, then MPS, then the CPU."
+    )
+    driver: Literal["here", "slurm"] = Field(
+        "here", description="Where a flow itself runs: here, or slurm (a job of the role driver)."
     )
     lease_seconds: float = Field(
         60.0, ge=1, description="A job ends itself when its driver has been gone this long."
@@ -166,6 +174,8 @@ class ClusterConfig(RoleConfig):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
+        if self.driver == "slurm" and self.kind != "slurm":
+            raise ValueError("driver: slurm needs kind: slurm; leave `driver` out")
         if self.kind == "slurm" and self.storage is None:
             raise ValueError("storage is missing: a folder that every node sees under this path")
         if self.fleet and self.container.runtime != "none":

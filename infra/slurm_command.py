@@ -68,6 +68,20 @@ def run(*command: str) -> str:
     return done.stdout
 
 
+def without_user_defaults() -> list[str]:
+    """Return words before `sbatch` that keep a user's and an allocation's variables from it.
+
+    SBATCH_* would outdo the profile; SLURM_* of an allocation that the driver runs in would travel
+    into the job.
+    """
+    names = [
+        name
+        for name in sorted(os.environ)
+        if name.startswith(("SBATCH_", "SLURM_")) and name != "SLURM_CONF"
+    ]
+    return ["env", *(word for name in names for word in ("-u", name))]
+
+
 @functools.cache
 def _settings(conf: str) -> dict[str, str]:
     pairs = (line.split("=", 1) for line in run("scontrol", "show", "config").splitlines())

@@ -5,7 +5,6 @@ CleanExecutor(folder, python="/env/bin/python -P").submit(function, 1)
 
 from __future__ import annotations
 
-import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,14 @@ from typing import Any
 from submitit.core.utils import DelayedSubmission
 from submitit.slurm.slurm import SlurmExecutor, SlurmJob
 
+from infra.slurm_command import without_user_defaults
+
 
 class CleanExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped here
     """submitit's executor, with a clean environment for sbatch and arrays of one's own making."""
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-        # SBATCH_* of the user would outdo the profile; SLURM_* of an allocation that the driver
-        # runs in would travel into the job.
-        names = [
-            name
-            for name in sorted(os.environ)
-            if name.startswith(("SBATCH_", "SLURM_")) and name != "SLURM_CONF"
-        ]
-        unset = [word for name in names for word in ("-u", name)]
-        return ["env", *unset, "sbatch", str(submission_file_path)]
+        return [*without_user_defaults(), "sbatch", str(submission_file_path)]
 
     def _internal_process_submissions(self, delayed_submissions: list[DelayedSubmission]) -> Any:
         """Submit several at once as an array; submitit's own would forget the command above."""

@@ -14,7 +14,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def check(record: JobRecord, cluster: ClusterConfig, folder: Path) -> None:
     Raises:
         ConfigError: says which key or path is wrong, and what would be right.
     """
-    _check_storage(cluster, folder)
+    check_storage(cluster, folder)
     asked, most = record.resources.gpus, cluster.gpus_per_node
     if most is not None and asked > most:
         raise ConfigError(
@@ -87,7 +87,12 @@ def check(record: JobRecord, cluster: ClusterConfig, folder: Path) -> None:
         )
 
 
-def _check_storage(cluster: ClusterConfig, folder: Path) -> None:
+def check_storage(cluster: ClusterConfig, folder: Path) -> None:
+    """Refuse a folder that not every node sees, or that cannot be written.
+
+    Raises:
+        ConfigError: says which, and what would be right.
+    """
     storage = (cluster.storage or folder).expanduser().resolve()
     here = folder.expanduser().resolve()
     if not here.is_relative_to(storage):
@@ -128,31 +133,32 @@ def python(cluster: ClusterConfig) -> str:
 def parameters(call: Call, cluster: ClusterConfig) -> dict[str, Any]:
     """Return the parameters of submitit's SlurmExecutor for a call."""
     record, asked = call.record, call.record.resources
-    cpus = _cpus(asked, cluster)
+    taken = cpus(asked, cluster)
     limit = record.minutes
     return {
         "job_name": record.name,
         "time": None if limit is None else int(limit),
         "nodes": asked.nodes,
         "ntasks_per_node": asked.tasks_per_node,
-        "cpus_per_task": cpus,
-        "mem": _memory(asked, cluster),
+        "cpus_per_task": taken,
+        "mem": memory(asked, cluster),
         "gres": _gres(asked, cluster),
         "wckey": None,
         "signal_delay_s": _before_limit(limit, record.unwind_seconds),
-        "setup": _setup(call, cluster, cpus),
+        "setup": setup([__name__, call.function.__module__], asked.gpus, taken, cluster),
         # Since 22.05 srun does not look at the job's own --cpus-per-task.
         "srun_args": [
             "--kill-on-bad-exit=1",
             "--export=ALL",
-            *([f"--cpus-per-task={cpus}"] if cpus else []),
+            *([f"--cpus-per-task={taken}"] if taken else []),
         ],
         "array_parallelism": record.at_once or 1,
-        "additional_parameters": _options(asked, cluster),
+        "additional_parameters": options(asked, cluster),
     }
 
 
-def _options(asked: Resources, cluster: ClusterConfig) -> dict[str, Any]:
+def options(asked: Resources, cluster: ClusterConfig) -> dict[str, Any]:
+    """Return the options of sbatch that the profile says, by their long names."""
     named = {
         "account": cluster.account,
         "partition": cluster.partition,
@@ -177,14 +183,21 @@ def passed_on(environment: Mapping[str, str], secrets: tuple[str, ...]) -> list[
     return sorted(harmless | (set(secrets) & set(environment)))
 
 
-def _setup(call: Call, cluster: ClusterConfig, cpus: int | None) -> list[str]:
-    """Return the shell lines before the job's command; only `setup` of the profile is shell."""
-    roots = dict.fromkeys([import_root(__name__), import_root(call.function.__module__)])
+def setup(modules: Sequence[str], gpus: int, cpus: int | None, cluster: ClusterConfig) -> list[str]:
+    """Return the shell lines before the job's command; only `setup` of the profile is shell.
+
+    Args:
+        modules: those that the job must be able to import.
+        gpus: what it asks for.
+        cpus: what it asks for.
+        cluster: the profile.
+    """
+    roots = dict.fromkeys(import_root(each) for each in modules)
     path = [*(root for root in roots if root), os.environ.get("PYTHONPATH", "")]
     variables = {"PYTHONPATH": os.pathsep.join(each for each in path if each)}
     if cpus:
         variables["OMP_NUM_THREADS"] = str(cpus)
-    if call.record.resources.gpus == 0:
+    if gpus == 0:
         variables["CUDA_VISIBLE_DEVICES"] = ""
     variables |= cluster.environment
     loads = [f"module load {shlex.quote(name)} || exit 1" for name in cluster.modules]
@@ -196,7 +209,8 @@ def _setup(call: Call, cluster: ClusterConfig, cpus: int | None) -> list[str]:
     ]
 
 
-def _cpus(asked: Resources, cluster: ClusterConfig) -> int | None:
+def cpus(asked: Resources, cluster: ClusterConfig) -> int | None:
+    """Return the CPUs of each task; None: as many as Slurm gives."""
     if asked.cpus is not None:
         return asked.cpus
     if asked.gpus and cluster.cpus_per_gpu:
@@ -204,7 +218,8 @@ def _cpus(asked: Resources, cluster: ClusterConfig) -> int | None:
     return None if asked.gpus else cluster.cpus
 
 
-def _memory(asked: Resources, cluster: ClusterConfig) -> str | None:
+def memory(asked: Resources, cluster: ClusterConfig) -> str | None:
+    """Return the memory of a node in Slurm's words; None: as Slurm has it."""
     gigabytes = asked.memory_gb
     if gigabytes is None and asked.gpus and cluster.memory_per_gpu_gb:
         gigabytes = asked.gpus * cluster.memory_per_gpu_gb

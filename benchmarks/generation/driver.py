@@ -28,14 +28,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.generation.served import Served, started_server  # noqa: E402
+from benchmarks.generation.served import Served, started_server, tiny_model  # noqa: E402
 from benchmarks.generation.standin import Instant, memory_mb, prompts  # noqa: E402
 from ccai_core.constitution import load_constitutional_config  # noqa: E402
 from ccai_core.journal import Journal, Recorded  # noqa: E402
-from ccai_core.models import resolve_model  # noqa: E402
 from ccai_core.preferences import PreferenceConfig, make_pairs  # noqa: E402
 from ccai_core.types import Generate  # noqa: E402
-from tests.tiny_model import save_tiny_model  # noqa: E402
 
 _CALLS_A_PAIR, _KEPT = 9 / 4, 0.72
 
@@ -43,7 +41,7 @@ _CALLS_A_PAIR, _KEPT = 9 / 4, 0.72
 @contextlib.asynccontextmanager
 async def over_http(folder: Path, places: int) -> AsyncIterator[Generate]:
     """Give the engine that flows use, with a server in another process behind it."""
-    model = resolve_model(str(save_tiny_model(folder / "model")))
+    model = tiny_model(folder / "model")
     with started_server() as url:
         async with Served((url,), places)(model) as engine:
             yield engine

@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.generation.served import Served, started_server  # noqa: E402
+from benchmarks.generation.served import Served, started_server, tiny_model  # noqa: E402
 from benchmarks.generation.standin import prompts  # noqa: E402
 from ccai_core.constitution import load_constitutional_config  # noqa: E402
 from ccai_core.generation import PairRequest, generate_pairs  # noqa: E402
@@ -33,7 +33,6 @@ from ccai_core.journal import Journal  # noqa: E402
 from ccai_core.journal_lines import read_lines  # noqa: E402
 from ccai_core.models import resolve_model  # noqa: E402
 from ccai_core.preferences import PreferenceConfig  # noqa: E402
-from tests.tiny_model import save_tiny_model  # noqa: E402
 
 _PLACES, _DELAY_MS = 128, 250.0
 _EVERY_S, _FULL = 0.25, 0.95
@@ -170,7 +169,7 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        save_tiny_model(place / "model")
+        tiny_model(place / "model")
         found = struck(place, chosen.kills, chosen.pairs, chosen.seed) if chosen.kills else {}
         if chosen.records:
             found |= back(place, chosen.records, 10 * chosen.records)

@@ -16,12 +16,14 @@ from pathlib import Path
 
 from benchmarks.generation.standin import MODEL
 from ccai_core.chat_tokens import ChatTokens
-from ccai_core.models import ModelRef, Precision, load_tokenizer
+from ccai_core.models import ModelRef, Precision, load_tokenizer, resolve_model
 from infra.client import Client
 from infra.cluster import EngineName
 from infra.endpoint import Endpoint, key_id
 from infra.engines import ServeSpec
 from tasks.fleet_engines import FleetEngine
+
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,15 @@ class Served:
         spec = ServeSpec(engine=self.engine, model=str(model.path), served_name=model.identity)
         async with Client(lambda: endpoints, self.key) as client:
             yield FleetEngine(model, client, ChatTokens(load_tokenizer(model)), spec)
+
+
+def tiny_model(folder: Path) -> ModelRef:
+    """Make a tiny model's folder: its tokenizer is wanted. In a process of its own, for torch."""
+    program = "import sys, tests.tiny_model as tiny; tiny.save_tiny_model(tiny.Path(sys.argv[1]))"
+    subprocess.run(  # noqa: S603 - our own words
+        [sys.executable, "-c", program, str(folder)], cwd=_ROOT, check=True, capture_output=True
+    )
+    return resolve_model(str(folder))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import pytest
 from ccai_core.errors import ConfigError
 from ccai_core.sft_config import SftConfig
 from ccai_core.training_config import TrainingConfig
-from flows.cost import cost_lines
+from flows.cost import cost_lines, generation_time
 from infra.cluster import ClusterConfig, FleetDefaults, Limits, RoleConfig
 
 SLURM = ClusterConfig(
@@ -52,6 +52,15 @@ def test_a_supervised_stage_is_a_job_more() -> None:
     assert "training: 1 job, 1 GPUs, at most 600 min" in lines[1]
     assert "at most 50 GPU hours" in lines[2]
     assert len(cost_lines(SLURM, ("training",), TrainingConfig(), SftConfig())) == 2
+
+
+def test_how_long_a_fleet_writes_is_said_where_its_speed_is_known() -> None:
+    (unknown,) = generation_time(SLURM, 36_000_000)
+    assert "fleet.tokens_per_second" in unknown
+    fleet = SLURM.fleet.model_copy(update={"tokens_per_second": 2500})
+    (line,) = generation_time(SLURM.model_copy(update={"fleet": fleet}), 36_000_000)
+    assert "about 1 h, 8 GPU hours, if 4 instances write 2500 tokens/s each" in line
+    assert generation_time(ClusterConfig(name="mine", kind="local"), 10) == []
 
 
 def test_a_laptop_costs_nothing() -> None:
