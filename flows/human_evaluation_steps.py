@@ -34,7 +34,7 @@ from flows.human_evaluation_config import (
     CollectReviewConfig,
 )
 from flows.results import Summary
-from infra.lineage import content_name
+from infra.origin import content_name
 from infra.tracking import Tracking
 
 _REPORT, _MARKDOWN, _RESULTS = "expert_review.html", "expert_review.md", "expert_review.json"

@@ -21,8 +21,8 @@ from ccai_core.paper.material import Figure, Material, read_as
 from ccai_core.records import RECORD_FILE, changed_files, read_record
 from ccai_core.traced import Source, read_source, run_address
 from flows.paper_config import PaperConfig
-from infra.lineage import content_name, find_origin, store_of
 from infra.mlflow_store import shown
+from infra.origin import content_name, find_origin, store_of
 
 REVIEW_FILE, FIGURES_FOLDER = "expert_review.json", "figures"
 _CAPTIONS = {

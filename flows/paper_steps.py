@@ -17,7 +17,7 @@ from flows.command import command_for
 from flows.paper_config import PaperConfig
 from flows.paper_material import FIGURES_FOLDER, gather
 from flows.results import Summary
-from infra.lineage import content_name
+from infra.origin import content_name
 from infra.tracking import Tracking
 
 

@@ -1,91 +1,94 @@
-"""Which MLflow run made an artifact, and which command that run was part of.
+"""Where a model, a data set or a report came from, and how to make it again.
 
-    origin = find_origin("sqlite:///runs/poc/mlflow.db", "evaluation-45ab8ba3896623a9")
-    origin.run_id, origin.command
+    python -m infra.lineage runs/poc/report.html
+    python -m infra.lineage pairs-3f2a --workspace runs/poc --draw lineage.svg
+    python -m infra.lineage training-77c0 --reproduce
+    python -m infra.lineage training-77c0 --reproduce --into runs/again --run
 
-Only reads: a store that is not there is not made. Artifacts of runs that did not say which artifact
-they make (older ones) have no origin.
+Exit code 0: all is there and as it was; 1: something is gone or was changed, or what was made again
+is not the same; 2: there is no such thing.
 """
 
 from __future__ import annotations
 
-import os
-import re
+import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from ccai_core.errors import ConfigError
-from ccai_core.records import sha256_of
-from infra import mlflow_store as store
+from rich.console import Console
+from rich.text import Text
 
-_MOST_RUNS = 50
-
-
-class Origin(NamedTuple):
-    """The run that made an artifact."""
-
-    run_id: str
-    experiment_id: str
-    command: str
-    """What was typed; empty where the flow's run does not say."""
+from ccai_core.errors import CCAIError, ConfigError
+from ccai_core.files import write_whole
+from infra.lineage_again import Again, plan_again
+from infra.lineage_draw import FORMS, drawing, tree
+from infra.lineage_trace import Node, trace
 
 
-def store_of(folder: Path, uri: str | None = None) -> str | None:
-    """Return where the runs of a workspace are: named, $MLFLOW_TRACKING_URI, or the workspace's.
-
-    Args:
-        folder: a workspace, or an artifact's folder in it, `WORKSPACE/artifacts/NAME`.
-        uri: named by the user.
-    """
-    named = uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if named:
-        return named
-    places = (folder.resolve(), *folder.resolve().parents[:2])
-    databases = (place / "mlflow.db" for place in places)
-    found = next((database for database in databases if database.is_file()), None)
-    return f"sqlite:///{found}" if found else None
-
-
-def content_name(kind: str, file: Path) -> str:
-    """Return what a run calls a file that is no artifact: by its kind and its content."""
-    return f"{kind}-{sha256_of(file)[:16]}"
-
-
-def find_origin(uri: str, artifact: str) -> Origin | None:
-    """Return the newest run that made `artifact`, a finished one before others.
-
-    Raises:
-        ConfigError: the store does not answer, or cannot be searched.
-    """
-    if not re.fullmatch(r"[\w.-]+", artifact):
-        return None  # No artifact of ours is called so, and MLflow reads it as part of a query.
-    client = store.open_client(uri)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Show a lineage; return the exit code."""
+    asked = _parser().parse_args(arguments)
+    out = Console(highlight=False, soft_wrap=True)
     try:
-        experiments = [each.experiment_id for each in client.search_experiments()]
-        found = client.search_runs(
-            experiments,
-            filter_string=f"tags.artifact = '{artifact}'",
-            order_by=["attributes.start_time DESC"],
-            max_results=_MOST_RUNS,
-        )
-        if not found:
-            return None
-        run = next((run for run in found if run.info.status == "FINISHED"), found[0])
-        return Origin(run.info.run_id, run.info.experiment_id, _command(client, run))
-    except Exception as error:
+        if asked.draw and asked.draw.suffix not in FORMS:
+            raise ConfigError(f"--draw {asked.draw}: must end in {', '.join(FORMS)}.")
+        node = trace(asked.thing, asked.workspace, asked.tracking_uri, asked.verify)
+        out.print(tree(node))
+        if asked.draw:
+            write_whole(asked.draw, drawing(node, asked.draw.suffix))
+            out.print(Text(f"Drawn: {asked.draw}"))
+        wrong = sum(len(each.problems) for each in node.walk())
+        if wrong:
+            out.print(Text(f"{wrong} things are not as they were (marked !).", style="bold red"))
+        is_same = _again(node, asked, out) if asked.reproduce else True
+    except CCAIError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(Text(f"Error: {error}"))
+        return 2
+    return 1 if wrong or not is_same else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.lineage",
+        description="Where a model, a data set or a report came from, and how to make it again.",
+    )
+    parser.add_argument("thing", help="a path, the name of an artifact, or the id of an MLflow run")
+    parser.add_argument(
+        "--workspace", type=Path, default=Path("runs/poc"), help="where names are looked up"
+    )
+    parser.add_argument(
+        "--tracking-uri", help="MLflow store; default: $MLFLOW_TRACKING_URI, else the workspace's"
+    )
+    parser.add_argument("--draw", type=Path, metavar="FILE", help="also as .svg, .mmd or .md")
+    parser.add_argument("--verify", action="store_true", help="read every file again and compare")
+    parser.add_argument("--reproduce", action="store_true", help="print the commands that made it")
+    parser.add_argument("--into", type=Path, help="with --reproduce: a workspace to make it in")
+    parser.add_argument("--run", action="store_true", help="with --into: run the commands")
+    return parser
+
+
+def _again(node: Node, asked: argparse.Namespace, out: Console) -> bool:
+    if asked.run and not asked.into:
         raise ConfigError(
-            f"MLflow at {store.shown(uri)} cannot be searched for the run of {artifact}: "
-            f"{error!s:.500}. Mend it, or name another with --tracking-uri."
-        ) from error
+            "--run needs --into, a workspace to make it in: in its own one, what is there already "
+            "would only be found again."
+        )
+    again = plan_again(node, asked.into)
+    for line in again.lines():
+        out.print(Text(line))
+    return _run(again, node, out) if asked.run else True
 
 
-def _command(client: Any, run: Any) -> str:
-    """Return the command of a run, or of the nearest run above it that has one."""
-    seen: set[str] = set()
-    while not (command := run.data.tags.get("command", "")):
-        above = run.data.tags.get("mlflow.parentRunId")
-        if above is None or above in seen:
-            return ""
-        seen.add(above)
-        run = client.get_run(above)
-    return str(command)
+def _run(again: Again, node: Node, out: Console) -> bool:
+    again.run()
+    differing = again.differences(node)
+    for line in differing:
+        out.print(Text(f"! {line}", style="bold red"))
+    if not differing:
+        out.print(Text("Made again: every artifact holds the very same.", style="bold green"))
+    return not differing
+
+
+if __name__ == "__main__":
+    sys.exit(main())

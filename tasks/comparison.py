@@ -25,8 +25,8 @@ from ccai_core.comparison.traced_tables import COMPARISON_FILE, comparison_sourc
 from ccai_core.comparison.words import headline
 from ccai_core.files import write_whole
 from ccai_core.traced import run_address
-from infra.lineage import content_name, find_origin, store_of
 from infra.mlflow_store import shown
+from infra.origin import content_name, find_origin, store_of
 from tasks.policy import RETRIED
 from tasks.site import Site
 

@@ -60,6 +60,7 @@ def evaluate_models(site: Site, request: EvaluationRequest) -> EvaluationResult:
         (artifact / RESULT_FILE).read_text(encoding="utf-8")
     )
     progress.finish(f"{len(result.metrics)} measures")
+    site.reported["evaluation"] = str((artifact / RESULT_FILE).relative_to(site.workspace.root))
     create_table_artifact(
         [_row(metric) for metric in result.metrics],
         key="evaluation",

@@ -19,6 +19,8 @@ from tasks.site import Site
 def publish_report(site: Site, data: ReportData, name: str = "report.html") -> Path:
     """Write the report into the workspace, whole, and hand it on; returns its path."""
     path = site.workspace.root / name
+    # Whoever asks later where the page came from finds there what it rests on.
+    data = data.model_copy(update={"artifacts": {**data.artifacts, **site.reported}})
     write_report(data, path)
     site.run.artifact(path)
     lines = [f"- {line}" for line in headlines(data)]

@@ -42,3 +42,5 @@ class Site:
         self.owner = owner
         """Whom GPU hours are charged to: the flow run."""
         self.tracking, self.run, self.show = tracking, run, show
+        self.reported: dict[str, str] = {}
+        """What a report rests on beside what its flow says: label to path in the workspace."""

@@ -16,7 +16,7 @@ from flows.command import command_for
 from flows.compare import compare
 from flows.compare_config import CompareConfig
 from flows.compare_steps import plan_compare
-from infra.lineage import find_origin, store_of
+from infra.origin import find_origin, store_of
 from tests.traced_text import untraced, wrong
 
 
