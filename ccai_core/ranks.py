@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+from ccai_core import deepspeed_build
 from ccai_core.errors import ConfigError
 
 T = TypeVar("T")
@@ -120,6 +121,8 @@ def joined(device: str, deepspeed: bool = False) -> Iterator[Ranks]:
         if deepspeed:
             from deepspeed import init_distributed
 
+            if device == "cpu":
+                deepspeed_build.build(deepspeed_build.COMMUNICATION)
             # Before any weights are read: it is asked then for how many they are divided.
             init_distributed(
                 dist_backend="nccl" if device == "cuda" else "gloo", auto_mpi_discovery=False

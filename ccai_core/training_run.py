@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, get_args
 
-from ccai_core import memory
+from ccai_core import deepspeed_build, memory
 from ccai_core.config import Config
 from ccai_core.errors import ArtifactError, ConfigError, ModelError
 from ccai_core.models import Device, ModelRef, Precision, load_tokenizer, pick_device
@@ -129,6 +129,8 @@ def carry_out(start: Start[R], attempt: Callable[[PreparedRun], R]) -> R:
         if run.config.zero and not config.zero:
             # The plan offloads what was not to be offloaded: DeepSpeed does that.
             held.enter_context(joined(where, deepspeed=True))
+        if run.config.offload != "none":
+            deepspeed_build.build(deepspeed_build.OPTIMIZER)
         # Less memory may have made LoRA of full training, which cannot go on from its checkpoints.
         ranks.by_first(lambda: folder.claim({**start.inputs, "planned_method": run.plan.method}))
         with _within_limits(run):
