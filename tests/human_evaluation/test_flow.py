@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from ccai_core.human_evaluation.key import read_key
 from flows.human_evaluation import main
+from infra.lineage import content_name, find_origin, store_of
 from tests.human_evaluation.review_sample import MODELS, opinion, prompts, saved, write
 
 
@@ -51,6 +52,9 @@ def test_from_answers_to_a_report_and_a_tracked_run(answers, tmp_path, capsys, m
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.data.metrics["reviewers"] == 2
     assert run.data.tags["stage"] == "human_evaluation"
+    origin = find_origin(store_of(out), content_name("expert_review", out / "expert_review.json"))
+    assert origin.run_id == run.info.run_id
+    assert origin.command.startswith(f"python -m flows.human_evaluation collect {files[0]} ")
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {
         "expert_review.html",
         "expert_review.md",
