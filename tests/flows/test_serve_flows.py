@@ -157,6 +157,7 @@ def test_without_a_limit_nobody_waits_and_nothing_is_said(
     server: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("tasks.limits.deployment.get_id", lambda: "a deployment's")
+    monkeypatch.setattr("tasks.limits.deployment.get_name", lambda: "default")
     with caplog.at_level("WARNING"), run_slot("nobody-limits-this"):
         pass
     assert not caplog.records
