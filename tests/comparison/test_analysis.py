@@ -47,6 +47,13 @@ def test_every_number_is_linked_and_true(tmp_path, results):
     assert wrong(text.replace("| 80.0% (", "| 81.0% ("), tmp_path)
 
 
+def test_every_row_has_the_numbers_of_its_own_models(tmp_path, results):
+    text = written(tmp_path, *results)
+    for number, points in enumerate(("20.0", "30.0", "40.0")):
+        assert f"| `tuned-{number}` | `base-{number}` | [+{points} points (" in text
+        assert f"| `tuned-{number}` | [{2 * float(points):.1f}% (" in text
+
+
 def test_every_source_has_its_run_its_file_and_its_command(tmp_path, results):
     text = written(tmp_path, *results, run="r17")
     sources = text.partition("### Sources")[2]

@@ -158,6 +158,8 @@ def test_perplexities_of_different_tokenizers_are_not_subtracted(tmp_path):
 def test_a_model_that_was_measured_twice_unlike_is_told(tmp_path):
     found = compare(tmp_path, result(), result(trained="other@3", shares=(0.5, 0.8)))
     assert any("base was measured more than once" in note for note in found.notes)
+    (base, *_) = measure(found, "safety.safe_rate").levels
+    assert (base.model, base.value.estimate, base.origin) == ("base", 0.4, 0)
 
 
 def test_better_is_said_only_where_the_interval_says_so(tmp_path):
