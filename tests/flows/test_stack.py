@@ -110,7 +110,7 @@ def test_cancelling_ends_the_jobs_of_a_flow_run(client: SyncPrefectClient, tmp_p
     wait_for(lambda: not alive(tmp_path / "ws"), 30, every=0.5)
 
 
-def test_down_leaves_nothing_even_of_a_flow_run(client: SyncPrefectClient, tmp_path: Path) -> None:
+def test_down_leaves_nothing_even_of_a_flow_run(tmp_path: Path) -> None:
     # A stack of its own: the others' stays up.
     config = StackConfig(folder=tmp_path / "s", prefect_port=free_port(), mlflow_port=free_port())
     start_stack(config)
