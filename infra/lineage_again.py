@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccai_core.errors import ArtifactError
-from ccai_core.records import read_record
+from ccai_core.records import DATA_FOLDER, ArtifactRecord, read_record
 from infra.lineage_trace import Node
 from infra.provenance import code_version
 
@@ -23,6 +23,7 @@ _START = ["python", "-m"]
 _FLOWS = "flows."
 _WORKSPACE = "--workspace"
 _DEFAULT = "runs/poc"
+_HELD = ("model/", f"{DATA_FOLDER}/")
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,15 @@ class Again:
         for each in node.walk():
             if not each.content or self.into is None:
                 continue
+            before = read_record(each.folder) if each.folder else None
             record = read_record(self.into.expanduser() / "artifacts" / each.name)
-            if record is None:
+            if record is None or before is None:
                 yield (
                     f"{each.name} was not made again: what it is made of is not the same any more "
                     "(model, files, settings or code)."
                 )
-            elif record.content != each.content:
-                yield f"{each.name}: same inputs, another content ({record.content})."
+            elif _held(record) != _held(before):
+                yield f"{each.name}: same inputs, but it does not hold the same."
 
 
 def plan_again(node: Node, into: Path | None = None) -> Again:
@@ -98,6 +100,12 @@ def plan_again(node: Node, into: Path | None = None) -> Again:
         tuple(dict.fromkeys(origin.commit for origin in origins if origin.commit)),
         into,
     )
+
+
+def _held(record: ArtifactRecord) -> object:
+    """Return what must be the same: a model, rows, else the facts. Logs and times never are."""
+    held = {name: file for name, file in record.files.items() if name.startswith(_HELD)}
+    return held or record.facts
 
 
 def _words(command: str, into: Path | None) -> tuple[str, ...]:
