@@ -55,7 +55,7 @@ class Server:
 
     def wait(self) -> None:
         assert self.process is not None
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while not self._answers():
             assert time.monotonic() < until
             assert self.process.poll() is None
