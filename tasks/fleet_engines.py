@@ -12,6 +12,7 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ccai_core.chat_tokens import ChatTokens
@@ -19,7 +20,7 @@ from ccai_core.engine_status import EngineStatus
 from ccai_core.engines import Engine
 from ccai_core.errors import ConfigError, EngineError
 from ccai_core.models import ModelRef, Precision, context_window, load_tokenizer
-from ccai_core.types import Call, Completion, Message, fingerprint
+from ccai_core.types import Call, Completion, Message, Role, fingerprint
 from infra.client import ChatMessage, ChatRequest, Client, ClientConfig
 from infra.cluster import ClusterConfig, FleetDefaults
 from infra.engines import ServeSpec
@@ -30,6 +31,7 @@ from tasks.fleet_status import FleetStatus
 # All instances may meet their time limit at once and queue again. Waiting for that has no limit
 # here: the fleet itself gives up, and says so, when none stays up.
 _PATIENT = ClientConfig(absent_seconds=math.inf)
+_MESSAGES = 8192  # remembered
 _DTYPES = {"auto": "auto", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -125,6 +127,8 @@ class FleetEngine:
     ) -> None:
         self._model, self._client, self._tokens, self._spec = model, client, tokens, spec
         self._status = status or FleetStatus(client, None)
+        # An episode says the same again with each call, and all of them the same system prompt.
+        self._message = lru_cache(maxsize=_MESSAGES)(self._inert)
         self._limit = min(context_window(model), spec.max_length or context_window(model))
 
     @property
@@ -151,10 +155,7 @@ class FleetEngine:
         sampling = call.sampling
         request = ChatRequest(
             # The servers apply the chat template: no text may spell one of its tokens.
-            messages=tuple(
-                ChatMessage(role=m.role, content=m.content)
-                for m in self._tokens.inert(call.messages)
-            ),
+            messages=tuple(self._message(m.role, m.content) for m in call.messages),
             max_tokens=sampling.max_new_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -170,6 +171,10 @@ class FleetEngine:
             model=self.model,
             endpoint=answer.endpoint,
         )
+
+    def _inert(self, role: Role, content: str) -> ChatMessage:
+        (inert,) = self._tokens.inert([Message(role=role, content=content)])
+        return ChatMessage(role=inert.role, content=inert.content)
 
     async def choose(self, messages: tuple[Message, ...], options: tuple[str, ...]) -> list[float]:
         """Return log p(option | conversation), summed over each option's tokens (nats).

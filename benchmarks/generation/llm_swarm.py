@@ -20,7 +20,6 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import re
 import socket
 import statistics
@@ -30,7 +29,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +38,16 @@ from huggingface_hub import AsyncInferenceClient
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.generation.example import Counted, Said, in_its_order  # noqa: E402
 from benchmarks.generation.served import Served  # noqa: E402
 from ccai_core.constitution import Constitution, load_constitutional_config  # noqa: E402
-from ccai_core.episodes import GenerationConfig, opening, revise  # noqa: E402
+from ccai_core.episodes import GenerationConfig  # noqa: E402
 from ccai_core.journal import Journal, Recorded  # noqa: E402
 from ccai_core.journal_lines import read_lines  # noqa: E402
 from ccai_core.models import ModelRef, resolve_model  # noqa: E402
 from ccai_core.prompts.scenarios import shipped_scenarios  # noqa: E402
 from ccai_core.scheduling import run_episodes  # noqa: E402
-from ccai_core.types import Call, Completion, Prompt, assistant, user  # noqa: E402
+from ccai_core.types import Call, Completion, Message, Prompt  # noqa: E402
 from infra.fleet_metrics import metric_sums  # noqa: E402
 
 _NAME, _START_S = "benchmark", 300
@@ -55,15 +55,11 @@ _CACHE = ("vllm:prefix_cache_queries_total", "vllm:prefix_cache_hits_total")
 
 
 @dataclass
-class Made:
+class Made(Counted):
     """What one run came to."""
 
-    pairs: int = 0
-    calls: int = 0
-    tokens: int = 0
     seconds: float = 0.0
     hit_rate: float = 0.0
-    asked: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def pairs_per_second(self) -> float:
@@ -87,44 +83,27 @@ class Bench:
     places: int
 
 
-async def example(bench: Bench, prompts: Sequence[Prompt], seed: int) -> Made:
-    """Make pairs as llm-swarm's example does."""
+async def example(bench: Bench, prompts: Sequence[Prompt], seed: int) -> Counted:
+    """Make pairs as llm-swarm's example does, with the client that it uses."""
     client = AsyncInferenceClient(f"{bench.url}/v1", timeout=3600)
-    semaphore, dice, made = asyncio.Semaphore(bench.places), random.Random(seed), Made()
-    shots = bench.constitution.shots(bench.config.few_shot)
     limits = bench.config
 
-    async def ask(turns: list[Any], tokens: int) -> Any:
-        messages = [{"role": each.role, "content": each.content} for each in turns]
-        more = {"repetition_penalty": limits.repetition_penalty}
-        async with semaphore:
-            answer = await client.chat_completion(
-                messages, model=_NAME, max_tokens=tokens, temperature=limits.temperature,
-                top_p=limits.top_p, seed=seed, extra_body=more,
-            )  # fmt: skip
-        made.calls += 1
-        made.tokens += answer.usage.completion_tokens
-        return answer.choices[0]
+    async def ask(turns: Sequence[Message], tokens: int) -> Said:
+        answer = await client.chat_completion(
+            [{"role": each.role, "content": each.content} for each in turns],
+            model=_NAME, max_tokens=tokens, temperature=limits.temperature, top_p=limits.top_p,
+            seed=seed, extra_body={"repetition_penalty": limits.repetition_penalty},
+        )  # fmt: skip
+        choice = answer.choices[0]
+        is_whole = choice.finish_reason == "stop"
+        return Said(choice.message.content or "", is_whole, answer.usage.completion_tokens)
 
-    async def process(prompt: Prompt) -> None:
-        principle = dice.choice(bench.constitution.principles)
-        turns = opening(prompt, limits, shots)
-        for words, tokens in (
-            (principle.critique, limits.response_tokens),
-            (revise(principle, prompt), limits.critique_tokens),
-        ):
-            said = await ask(turns, tokens)
-            turns += [assistant(said.message.content or " "), user(words)]
-        last = await ask(turns, limits.revision_tokens)
-        made.pairs += last.finish_reason == "stop"
-
-    await asyncio.gather(*map(process, prompts))
-    return made
+    return await in_its_order(ask, bench.constitution, limits, prompts, bench.places, seed)
 
 
-async def ours(bench: Bench, prompts: Sequence[Prompt], seed: int) -> Made:
+async def ours(bench: Bench, prompts: Sequence[Prompt], seed: int) -> Counted:
     """Make pairs as `make_pairs` schedules them, journal and all."""
-    made = Made()
+    made = Counted()
     shots = bench.constitution.shots(bench.config.few_shot)
     served = Served((bench.url,), bench.places, _NAME)
     with tempfile.TemporaryDirectory() as folder:
@@ -149,7 +128,7 @@ async def ours(bench: Bench, prompts: Sequence[Prompt], seed: int) -> Made:
 class _Noting:
     """Keeps the conversations, for the engine's own benchmark."""
 
-    def __init__(self, engine: Any, made: Made) -> None:
+    def __init__(self, engine: Any, made: Counted) -> None:
         self._engine, self._made = engine, made
         self.model = engine.model
 
@@ -177,8 +156,8 @@ def forget_prefixes(url: str) -> None:
 def timed(bench: Bench, how: Any, prompts: Sequence[Prompt], seed: int) -> Made:
     forget_prefixes(bench.url)
     before, began = metrics(bench.url), time.monotonic()
-    made: Made = asyncio.run(how(bench, prompts, seed))
-    made.seconds = time.monotonic() - began
+    counted = asyncio.run(how(bench, prompts, seed))
+    made = Made(**vars(counted), seconds=time.monotonic() - began)
     asked, found = (metrics(bench.url)[name] - before.get(name, 0.0) for name in _CACHE)
     made.hit_rate = found / asked if asked else 0.0
     return made

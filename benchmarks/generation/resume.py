@@ -11,6 +11,8 @@ many calls in its journal, and timed until it asks as fast as ever.
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import json
 import random
 import statistics
@@ -26,27 +28,61 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.generation.served import Served, started_server, tiny_model  # noqa: E402
-from benchmarks.generation.standin import prompts  # noqa: E402
+from benchmarks.generation.standin import Instant, prompts  # noqa: E402
 from ccai_core.constitution import load_constitutional_config  # noqa: E402
 from ccai_core.generation import PairRequest, generate_pairs  # noqa: E402
-from ccai_core.journal import Journal  # noqa: E402
+from ccai_core.journal import Journal, Recorded  # noqa: E402
 from ccai_core.journal_lines import read_lines  # noqa: E402
 from ccai_core.models import resolve_model  # noqa: E402
-from ccai_core.preferences import PreferenceConfig  # noqa: E402
+from ccai_core.preferences import PreferenceConfig, make_pairs  # noqa: E402
+from ccai_core.training_data import read_pairs  # noqa: E402
+from ccai_core.types import Call, Completion  # noqa: E402
 
 _PLACES, _DELAY_MS = 128, 250.0
 _EVERY_S, _FULL = 0.25, 0.95
+_REPLAY_S, _WATCH_S = 900.0, 45.0
 
 
-def work(folder: Path, url: str, pairs: int, places: int) -> None:
-    """Be the driver: make (or go on with) the data set in `folder`."""
-    request = PairRequest(
+class FullError(Exception):
+    """There are as many calls in the journal as were wanted."""
+
+
+class Filling(Instant):
+    """Answers at once, as the model that the driver asks, until there is enough."""
+
+    def __init__(self, model: str, wanted: int) -> None:
+        super().__init__()
+        self.model, self._left = model, wanted
+
+    async def generate(self, call: Call) -> Completion:
+        """Answer a call."""
+        self._left -= 1
+        if self._left < 0:
+            raise FullError
+        return await super().generate(call)
+
+
+async def fill(folder: Path, wanted: int, pairs: int) -> None:
+    """Write the journal of a driver that was killed after so many calls."""
+    asked = request_for(folder, pairs)
+    with Journal.open(folder / "calls.jsonl") as journal, contextlib.suppress(FullError):
+        recorded = Recorded(Filling(asked.model.identity, wanted), journal)
+        await make_pairs(recorded, asked.prompts, asked.constitution, asked.config, pairs)
+
+
+def request_for(folder: Path, pairs: int) -> PairRequest:
+    return PairRequest(
         model=resolve_model(str(folder.parent / "model")),
         constitution=load_constitutional_config(),
         prompts=tuple(prompts(4000)),
         max_pairs=pairs,
         config=PreferenceConfig(max_passes=100),
     )
+
+
+def work(folder: Path, url: str, pairs: int, places: int) -> None:
+    """Be the driver: make (or go on with) the data set in `folder`."""
+    request = request_for(folder, pairs)
     generate_pairs(request, folder / "pairs", folder / "calls.jsonl", Served((url,), places))
 
 
@@ -79,34 +115,40 @@ def struck(place: Path, kills: int, pairs: int, seed: int) -> dict[str, Any]:
     """Kill a driver `kills` times and compare what it makes with one left alone."""
     whole, killed, dice = place / "whole", place / "killed", random.Random(seed)
     with started_server(_DELAY_MS) as url:
-        began = time.monotonic()
         ended_well(start(whole, url, pairs))
-        alone = time.monotonic() - began
-    in_flight = left = 0
+    in_flight = made = 0
     with started_server(_DELAY_MS) as url:
         for _ in range(kills):
             driver = start(killed, url, pairs)
-            try:
-                driver.wait(dice.uniform(1, max(3.0, 2 * alone / kills)))
-            except subprocess.TimeoutExpired:
-                driver.kill()
-                driver.wait()
-                left += 1
+            # So many calls later, and at any moment of those.
+            until = counts(url)["calls"] + dice.uniform(0, 1.5 * len(records(whole)) / kills)
+            while counts(url)["calls"] < until and driver.poll() is None:
+                time.sleep(0.02)
+            time.sleep(dice.uniform(0, _DELAY_MS / 1000))
+            made += driver.poll() is None
+            driver.kill()
+            driver.wait()
             in_flight += counts(url)["different"] - len(set(records(killed)))
         ended_well(start(killed, url, pairs))
         asked = counts(url)
     written = records(killed)
+    whole_pairs, pairs_again = pair_calls(whole), pair_calls(killed)
     return {
-        "kills": left,
-        "seconds_left_alone": round(alone, 1),
-        "pairs": json.loads((killed / "pairs" / "funnel.json").read_text())["pairs"],
+        "kills": made,
+        "pairs": len(pairs_again),
         "calls": asked["different"],
         "calls_asked_twice": asked["calls"] - asked["different"],
         "calls_in_flight_at_kills": in_flight,
-        "recorded_twice": len(written) - len(set(written)),
-        "lost": len(set(records(whole)) - set(written)),
+        "calls_recorded_twice": len(written) - len(set(written)),
+        "pairs_lost": len(set(whole_pairs) - set(pairs_again)),
+        "pairs_doubled": len(pairs_again) - len(set(pairs_again)),
         "same_bytes": data(whole) == data(killed),
     }
+
+
+def pair_calls(folder: Path) -> list[str]:
+    """Return which call each pair of a data set is from."""
+    return [pair.provenance["revision_call"] for pair in read_pairs(folder / "pairs")]
 
 
 def data(folder: Path) -> dict[str, bytes]:
@@ -122,12 +164,7 @@ def data(folder: Path) -> dict[str, bytes]:
 def back(place: Path, wanted: int, pairs: int) -> dict[str, Any]:
     """Time a driver from its start, with `wanted` calls in its journal, to its full speed."""
     folder = place / "large"
-    with started_server() as url:
-        driver = start(folder, url, pairs)
-        while counts(url)["calls"] < wanted and driver.poll() is None:
-            time.sleep(0.1)
-        driver.kill()
-        driver.wait()
+    asyncio.run(fill(folder, wanted, pairs))
     began = time.monotonic()
     with Journal.open(folder / "calls.jsonl") as journal:
         known = len(journal)
@@ -136,13 +173,16 @@ def back(place: Path, wanted: int, pairs: int) -> dict[str, Any]:
         began = time.monotonic()
         driver = start(folder, url, pairs)
         asked = [(0.0, 0)]
-        while driver.poll() is None and len(asked) < 90 / _EVERY_S:
+        first = began + _REPLAY_S
+        while driver.poll() is None and time.monotonic() < first + _WATCH_S:
             time.sleep(_EVERY_S)
             asked.append((time.monotonic() - began, counts(url)["calls"]))
+            if asked[-1][1] and not asked[-2][1]:
+                first = time.monotonic()
         driver.kill()
         driver.wait()
     rates = [(t, (n - m) / (t - s)) for (s, m), (t, n) in zip(asked[:-4], asked[4:], strict=True)]
-    full = statistics.median(rate for t, rate in rates if t > asked[-1][0] - 30)
+    full = statistics.median(rate for t, rate in rates if t > asked[-1][0] - _WATCH_S / 2)
     return {
         "records": known,
         "journal_opened_in_seconds": round(opened, 2),

@@ -131,7 +131,8 @@ class SimulatedServer:
             hashed.update(message.content.encode())
             tokens += int(len(message.content) / _CHARACTERS) + 4
             prefixes.append((hashed.digest(), tokens))
-        digest = hashlib.sha256(prefixes[-1][0]).digest()
+        # Another seed, another text: passes over the same prompts differ.
+        digest = hashlib.sha256(prefixes[-1][0] + str(request.seed).encode()).digest()
         text = text_of(digest)
         # As real answers do, they differ in length by a factor of five.
         length = 40 + int(160 * (digest[22] / 255) ** 1.5)

@@ -73,7 +73,7 @@ class Instant:
         self.room -= 1
         await asyncio.sleep(0)
         self.room += 1
-        return answer(call.key(MODEL))
+        return answer(call.key(self.model))
 
 
 def prompts(count: int) -> list[Prompt]:
