@@ -23,6 +23,7 @@ from ccai_core.files import write_whole
 from flows.offers import all_offers
 from flows.results import Summary
 from flows.stack_config import PlaceConfig, StackConfig
+from flows.stack_runs import cancel_runs
 from infra.processes import COOKIE
 from infra.services import Service, answers, end_services, is_supervised, write_services
 
@@ -143,9 +144,14 @@ def start_stack(config: StackConfig) -> Summary:
 
 def stop_stack(config: PlaceConfig) -> Summary:
     """End the services and whatever they have started; none running is right as well."""
+    cancelled = cancel_runs(places_of(config)["prefect"]) if is_up(config) else 0
     ended = end_services(config.folder) if config.folder.is_dir() else 0
     said = f"{ended} processes ended." if ended else "Nothing was running."
-    return Summary(made={}, findings=(said,))
+    return Summary(
+        made={},
+        findings=(said,),
+        notices=(f"{cancelled} flow runs were cancelled.",) if cancelled else (),
+    )
 
 
 def places_of(config: PlaceConfig) -> dict[str, str]:
