@@ -128,7 +128,7 @@ def alive(workspace: Path, kind: str = "") -> list[psutil.Process]:
     return [process for folder in folders for process in job_processes(str(folder))]
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60, every: float = 0.02) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 120, every: float = 0.02) -> Any:
     """Wait until the condition says something, and return that."""
     until = time.monotonic() + seconds
     while not (found := condition()):
