@@ -55,9 +55,9 @@ def compare_summary(site: Site, made: Compared) -> Summary:
             "page": str(made.files["page"]),
             "analysis": str(made.files["analysis"]),
             "data": str(made.files["data"]),
-            "tracking": site.tracking.uri,
+            "tracking": site.tracking.shown_uri,
         },
         findings=headline(comparison),
         notices=comparison.notes,
-        next_commands=(f"mlflow ui --backend-store-uri {shlex.quote(site.tracking.uri)}",),
+        next_commands=(f"mlflow ui --backend-store-uri {shlex.quote(site.tracking.shown_uri)}",),
     )

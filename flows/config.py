@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 import tyro
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ccai_core.config import Config
 from ccai_core.constitution import DEFAULT_CONSTITUTION
+from ccai_core.errors import ConfigError
 from ccai_core.evaluation.config import EvaluationConfig
 from ccai_core.models import DEFAULT_MODEL
 from ccai_core.preferences import PreferenceConfig
@@ -27,6 +29,21 @@ from ccai_core.training_config import TrainingConfig
 PLAIN = tyro.conf.arg(name="")
 
 
+def _without_password(uri: str | None) -> str | None:
+    # Not a ValueError: pydantic's would be shown with the value, and its password.
+    if uri is not None and urlsplit(uri).password:
+        raise ConfigError(
+            "tracking_uri: leave the password out of the URL, settings are written into records, "
+            "reports and logs. Give it as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
+            "or the whole URL as MLFLOW_TRACKING_URI."
+        )
+    return uri
+
+
+TrackingUri = Annotated[str | None, AfterValidator(_without_password)]
+"""Where MLflow is; as a setting it is written down in many places, so it holds no password."""
+
+
 class RunConfig(Config):
     """Where a flow works and reports to."""
 
@@ -37,7 +54,7 @@ class RunConfig(Config):
     device: Literal["auto", "cuda", "mps", "cpu"] | None = Field(
         None, description="What models run on; unset: as the profile says (auto)."
     )
-    tracking_uri: str | None = Field(
+    tracking_uri: TrackingUri = Field(
         None,
         description="MLflow server; unset: $MLFLOW_TRACKING_URI, else in the workspace.",
     )

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ccai_core.config import Config
 from ccai_core.human_evaluation.design import DesignConfig
-from flows.config import PLAIN
+from flows.config import PLAIN, TrackingUri
 
 KEY_FILE, PACKAGE_FILE = "expert_review_key.json", "expert_review_package.zip"
 
@@ -60,7 +60,7 @@ class CollectReviewConfig(Config):
     workspace: Path = Field(
         Path("runs/expert_review"), description="Folder for the report and the results."
     )
-    tracking_uri: str | None = Field(
+    tracking_uri: TrackingUri = Field(
         None,
         description="MLflow server; unset: $MLFLOW_TRACKING_URI, else in the workspace.",
     )

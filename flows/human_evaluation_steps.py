@@ -199,4 +199,4 @@ def _log(
                 run.artifact(file)
     finally:
         tracking.close()
-    return tracking.uri
+    return tracking.shown_uri

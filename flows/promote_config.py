@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ccai_core.config import Config
 from ccai_core.promotion import PromotionConfig, Rank
-from flows.config import PLAIN
+from flows.config import PLAIN, TrackingUri
 
 
 class PromoteConfig(Config):
@@ -28,7 +28,7 @@ class PromoteConfig(Config):
     workspace: Path = Field(
         Path("runs/poc"), description="Workspace whose MLflow store is used without a server."
     )
-    tracking_uri: str | None = Field(
+    tracking_uri: TrackingUri = Field(
         None, description="MLflow server; unset: $MLFLOW_TRACKING_URI, else in the workspace."
     )
     registered: str = Field("ccai", description="Name of the registered model in MLflow.")

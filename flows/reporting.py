@@ -112,7 +112,7 @@ def poc_summary(
             "report": str(report),
             "model": str(training.model_path),
             "pairs": f"{pairs.path} ({pairs.funnel.pairs})",
-            "tracking": site.tracking.uri,
+            "tracking": site.tracking.shown_uri,
         },
         findings=(*_shortfall(pairs), *headlines(data)),
         notices=data.notices,
@@ -182,7 +182,7 @@ def _supervised(result: SftResult) -> str:
 def evaluation_summary(site: Site, data: ReportData, report: Path) -> Summary:
     """Say what an evaluation found."""
     return Summary(
-        made={"report": str(report), "tracking": site.tracking.uri},
+        made={"report": str(report), "tracking": site.tracking.shown_uri},
         findings=tuple(headlines(data)),
         notices=data.notices,
         next_commands=data.next_steps,
@@ -219,4 +219,4 @@ def _after_poc(
 
 
 def _mlflow(site: Site) -> str:
-    return f"mlflow ui --backend-store-uri {shlex.quote(site.tracking.uri)}"
+    return f"mlflow ui --backend-store-uri {shlex.quote(site.tracking.shown_uri)}"

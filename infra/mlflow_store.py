@@ -57,8 +57,8 @@ def open_experiment(uri: str, name: str, artifacts: str | None) -> tuple[MlflowC
             return client, _create_experiment(client, name, artifacts)
     except Exception as error:
         raise ConfigError(
-            f"MLflow at {shown(uri)} cannot be used: {error!s:.500}. Mend it, set another "
-            "MLFLOW_TRACKING_URI, or unset it to keep runs in the workspace."
+            f"MLflow at {shown(uri)} cannot be used: {shown(str(error)):.500}. Mend it, set "
+            "another MLFLOW_TRACKING_URI, or unset it to keep runs in the workspace."
         ) from error
     if experiment.lifecycle_stage != "active":
         raise ConfigError(
@@ -114,8 +114,8 @@ def batches(items: Sequence[E], size: int) -> Iterator[list[E]]:
 
 
 def shown(uri: str) -> str:
-    """Return a URI without the password that may be in it."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+    """Return a URI, or a text with URIs, without the passwords that may be in them."""
+    return re.sub(r"//[^/@\s]*@", "//", uri)
 
 
 def _probe(uri: str) -> None:
@@ -155,7 +155,7 @@ def _client(uri: str) -> MlflowClient:
     try:
         return MlflowClient(tracking_uri=uri)
     except Exception as error:
-        raise ConfigError(f"MLflow cannot open {shown(uri)}: {error!s:.500}") from error
+        raise ConfigError(f"MLflow cannot open {shown(uri)}: {shown(str(error)):.500}") from error
 
 
 def _create_experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:

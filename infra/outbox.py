@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from infra.mlflow_store import shown
+
 logger = logging.getLogger(__name__)
 
 _REST_S = 15.0
@@ -87,7 +89,7 @@ class Outbox:
                     return
                 call = self._waiting.popleft()
                 if error is not None:
-                    logger.warning("Tracking refuses %s (%s).", call.what, error)
+                    logger.warning("Tracking refuses %s (%s).", call.what, shown(str(error)))
                     self._write_down([(call, error)])
             if self._away:
                 self._away = False
@@ -112,14 +114,19 @@ class Outbox:
             logger.warning(
                 "The tracking server does not answer (%.160s …). The run goes on; what it reports "
                 "is kept and sent later.",
-                error,
+                shown(str(error)),
             )
         self._away = True
 
     def _write_down(self, unsent: list[tuple[_Call, Exception]]) -> None:
         with self._unsent.open("a", encoding="utf-8") as file:
             for call, error in unsent:
-                line = {"time": call.time, "what": call.what, **call.details, "reason": str(error)}
+                line = {
+                    "time": call.time,
+                    "what": call.what,
+                    **call.details,
+                    "reason": shown(str(error)),
+                }
                 file.write(json.dumps(line, default=str) + "\n")
         logger.warning(
             "%d tracking calls could not be sent; they are in %s.", len(unsent), self._unsent

@@ -49,7 +49,8 @@ class Registry:
         Raises:
             ConfigError: the server does not answer, or the store cannot be used.
         """
-        self.uri, self.name = uri, store.clean_model_name(name)
+        # To be shown, so without a password; the client has the whole of it.
+        self.uri, self.name = store.shown(uri), store.clean_model_name(name)
         self._client = store.open_client(uri)
 
     def register(

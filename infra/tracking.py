@@ -40,6 +40,8 @@ class Tracking:
         root = workspace.expanduser().resolve()
         local = f"sqlite:///{root / 'mlflow.db'}"
         self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or local
+        """For programs: there may be a password in it. People are shown `shown_uri`."""
+        self.shown_uri = store.shown(self.uri)
         artifacts = (root / "mlartifacts").as_uri() if self.uri == local else None
         self.client, self.experiment_id = store.open_experiment(self.uri, experiment, artifacts)
         self.outbox = Outbox(root / "mlflow-unsent.jsonl", store.is_refused)
