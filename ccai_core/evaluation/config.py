@@ -38,6 +38,13 @@ class EvaluationConfig(Config):
         ge=1,
         description="Prisoner's dilemmas against each opponent; empty: as the suite says.",
     )
+    harness_tasks: tuple[str, ...] = Field(
+        (),
+        description="Tasks of lm-evaluation-harness, e.g. mmlu gsm8k; or shipped, ccai_arithmetic.",
+    )
+    harness_items: int | None = Field(
+        None, ge=2, description="Most items of each of them; empty takes all."
+    )
     response_tokens: int = Field(128, ge=8, le=8192, description="Most tokens of an answer.")
     temperature: float = Field(0.0, ge=0, le=2, description="Of the answers; 0 is greedy.")
     repetition_penalty: float = Field(

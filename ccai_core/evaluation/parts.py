@@ -21,7 +21,7 @@ from ccai_core.evaluation import statistics
 from ccai_core.evaluation.counted import Report
 from ccai_core.evaluation.judge import Judge, SafetyRater
 from ccai_core.evaluation.results import Group, ItemValues, Metric, Table, Unit
-from ccai_core.types import Completion, Generate
+from ccai_core.types import Completion
 
 Asked = Mapping[str, Completion]
 # None where the judge's answer could not be read: never a default.
@@ -70,7 +70,7 @@ class Part(Protocol):
     def identity(self) -> Any:
         """All that determines what it finds, JSON-like, for the fingerprint of the evaluation."""
 
-    async def ask(self, engine: Generate, report: Report) -> Asked:
+    async def ask(self, engine: Engine, report: Report) -> Asked:
         """Let a model answer."""
 
     async def judge(self, judges: Judges, asked: Asked, report: Report) -> Scores:

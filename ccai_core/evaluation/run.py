@@ -55,7 +55,14 @@ RESULT_FILE = "evaluation.json"
 PROGRESS_FILE = "progress.json"
 _TELL_EVERY_S = 10.0
 # Known by their content, which is in the parts.
-_FILES = ("mt_bench", "mt_bench_prompts", "baseline_verdicts", "trained_verdicts")
+_IN_PARTS = (
+    "mt_bench",
+    "mt_bench_prompts",
+    "baseline_verdicts",
+    "trained_verdicts",
+    "harness_tasks",
+    "harness_items",
+)
 # What may differ in evaluations that ask the same, and what is only shown.
 _OF_THE_MODELS = {"baseline", "trained", "trained_on", "examples", "include_restricted"}
 
@@ -89,7 +96,7 @@ class EvaluationRequest(Config):
             [reply.model_dump() for reply in labelled_replies()],
         ]
         settings = self.config.model_dump(
-            exclude={"judge", "guard", "batch_size", *_FILES}, mode="json"
+            exclude={"judge", "guard", "batch_size", *_IN_PARTS}, mode="json"
         )
         parts = suite_parts(self.config, self.constitution, self.ailuminate)
         return {

@@ -23,6 +23,7 @@ from ccai_core.evaluation.config import EvaluationConfig, SuiteName
 from ccai_core.evaluation.cooperation import Cooperation, conditions
 from ccai_core.evaluation.effects import detectable_share
 from ccai_core.evaluation.evaluator_files import read_evaluator_file
+from ccai_core.evaluation.harness import Harness, require_harness
 from ccai_core.evaluation.items import spread
 from ccai_core.evaluation.mt_bench import Helpfulness
 from ccai_core.evaluation.mt_bench_files import MTBench, read_mt_bench
@@ -78,6 +79,9 @@ SUITES: dict[SuiteName, Suite] = {
     )
 }
 
+# The other suites run the harness too, where tasks are named; these say when they do not.
+_WITH_HARNESS: tuple[SuiteName, ...] = ("full", "comprehensive")
+
 
 def list_suites() -> str:
     """Say what every suite measures, a paragraph each."""
@@ -109,7 +113,7 @@ def suite_parts(
         "benchmark": lambda: _benchmark(config, hazards),
     }
     parts = (makers[name]() for name in suite.parts)
-    return [part for part in parts if part is not None]
+    return [part for part in (*parts, _harness(config)) if part is not None]
 
 
 def asked_by(parts: Sequence[Part]) -> list[Prompt]:
@@ -127,6 +131,11 @@ def left_out(config: EvaluationConfig, parts: Sequence[Part]) -> list[str]:
         why.append("MT-Bench was left out: its files were not given (--mt-bench).")
     if "benchmark" in wanted and "benchmark" not in there:
         why.append("AILuminate-style grades were left out: no AILuminate prompts were given.")
+    if config.suite in _WITH_HARNESS and "harness" not in there:
+        why.append(
+            "lm-evaluation-harness was left out: no tasks were named (--evaluation.harness-tasks "
+            "mmlu gsm8k hellaswag arc_challenge truthfulqa_mc1 ifeval)."
+        )
     return why
 
 
@@ -143,6 +152,13 @@ def suite_lines(
         f"detectable  a change of {100 * share:.0f} points in safe answers, in 4 of 5 such "
         "evaluations (if a fifth of the answers change)",
     ]
+
+
+def _harness(config: EvaluationConfig) -> Harness | None:
+    if not config.harness_tasks:
+        return None
+    require_harness()
+    return Harness(config.harness_tasks, config.harness_items, config.seed)
 
 
 def _robustness(config: EvaluationConfig, suite: Suite, constitution: Constitution) -> Robustness:

@@ -13,7 +13,14 @@ from ccai_core.constitution import Constitution, load_constitutional_config
 from ccai_core.errors import DataError
 from ccai_core.evaluation.config import EvaluationConfig
 from ccai_core.evaluation.run import EvaluationRequest, evaluate
-from ccai_core.evaluation.suites import SUITES, list_suites, mt_bench, suite_lines, suite_parts
+from ccai_core.evaluation.suites import (
+    SUITES,
+    left_out,
+    list_suites,
+    mt_bench,
+    suite_lines,
+    suite_parts,
+)
 from ccai_core.models import ModelRef, Precision
 from ccai_core.prompts.ailuminate import HAZARDS
 from ccai_core.types import Call, Completion, Message, Prompt
@@ -155,3 +162,18 @@ def test_a_whole_suite_finds_what_was_planted_and_goes_on_after_a_kill(
     assert again.tables == found.tables
     rerun = Voices(limit=0)
     assert evaluate(request(), tmp_path / "b", journal, rerun).metrics == found.metrics
+
+
+def test_the_harness_is_refused_early_where_it_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    config = EvaluationConfig(harness_tasks=("gsm8k",))
+    with pytest.raises(DataError, match="not installed: pip install 'ccai-platform"):
+        suite_parts(config, load_constitutional_config(), ())
+
+
+def test_a_full_suite_says_that_no_harness_tasks_were_named() -> None:
+    config = EvaluationConfig(suite="full")
+    why = left_out(config, suite_parts(config, load_constitutional_config(), ()))
+    assert any("lm-evaluation-harness was left out" in line for line in why)
