@@ -17,6 +17,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # Before xdist's own hook, which reads the marks.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The proof of concept's own tests do things to its workspace; all others only read it.
+    items.sort(key=lambda item: item.path.name == "test_poc.py")
     # A file stays in one process, for its fixtures; so do all files that share a Slurm, or a
     # finished proof of concept with its Prefect server.
     for item in items:
