@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 _HERE = Path(__file__).parent
+# Minutes long, and without what the others share.
+_ALONE = {"test_real_weights.py"}
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is there: several processes of several threads each stand in each other's way.
@@ -23,5 +25,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # finished proof of concept with its Prefect server.
     for item in items:
         folder, *rest = item.path.relative_to(_HERE).parts
-        shared = folder in {"cluster", "flows"}
+        shared = folder in {"cluster", "flows"} and item.path.name not in _ALONE
         item.add_marker(pytest.mark.xdist_group(folder if shared else "/".join([folder, *rest])))

@@ -144,7 +144,8 @@ def test_prefect_shows_tasks_progress_and_tables(finished: Finished) -> None:
     assert {run.state_name for run in tasks.values()} == {"Completed"}
     assert {run.run_count for run in tasks.values()} == {1}
     with get_client(sync_client=True) as client:
-        shown = {a.key: a for a in client.read_artifacts() if a.flow_run_id and a.key}
+        mine = flow.data.tags["prefect.flow_run"]
+        shown = {a.key: a for a in client.read_artifacts() if str(a.flow_run_id) == mine and a.key}
     assert {"preference-pairs", "training", "evaluation", "funnel", "report"} <= shown.keys()
     (place,) = [json.loads(a.data) for key, a in shown.items() if key.startswith("job-training")]
     assert place[0]["state"].startswith(("running", "finished"))

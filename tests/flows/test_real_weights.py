@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from ccai_core.training_data import read_pairs
-from tests.flows.tiny_flow import ROOT
+from tests.flows.tiny_flow import CONSTITUTION, ROOT
 
-# Small enough for a test; every other setting is the user's.
+# Small enough for a test; every other setting is the user's, and so is Prefect's own server.
 OPTIONS = """
-    --model embedded --max-pairs 4 --quality.min-topic-overlap 0 --training.epochs 1
+    --model embedded --max-pairs 2 --quality.min-topic-overlap 0 --training.epochs 1
     --evaluation.safety-prompts 2 --evaluation.scenario-prompts 2 --evaluation.capability-items 2
     --evaluation.response-tokens 16 --device cpu
 """.split()
@@ -23,9 +23,13 @@ OPTIONS = """
 
 @pytest.mark.weights
 @pytest.mark.timeout(900)
-def test_the_embedded_model_goes_all_the_way(server: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "flows.poc", *OPTIONS, "--workspace", str(tmp_path / "ws")]
-    environment = {**os.environ, "PREFECT_API_URL": server}
+def test_the_embedded_model_goes_all_the_way(tmp_path: Path) -> None:
+    principles = tmp_path / "principles.md"
+    principles.write_text(CONSTITUTION)
+    places = ["--workspace", str(tmp_path / "ws"), "--constitution", str(principles)]
+    command = [sys.executable, "-m", "flows.poc", *OPTIONS, *places]
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}
+    environment.pop("PREFECT_API_URL", None)
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     for said in ("Found", "Is it safer?", "weak", "Made", "report.html", "Next"):

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from ccai_core.human_evaluation.key import read_key
 from flows.human_evaluation import main
-from infra.lineage import content_name, find_origin, store_of
+from infra.origin import content_name, find_origin, store_of
 from tests.human_evaluation.review_sample import MODELS, opinion, prompts, saved, write
 
 
