@@ -65,6 +65,7 @@ def check_journal(place: Path) -> None:
     assert whole.count(False) <= ROUNDS
 
 
+@pytest.mark.slow
 def test_pairs_go_on_after_the_driver_and_its_job_were_killed(
     finished: Finished, server: str, place: Path
 ) -> None:
