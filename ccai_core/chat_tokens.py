@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+from jinja2.exceptions import TemplateError
+
 from ccai_core.control_tokens import neutralise
-from ccai_core.types import Message
+from ccai_core.types import Message, user
 
 
 class ChatTokens:
@@ -28,9 +30,21 @@ class ChatTokens:
             Message(role=m.role, content=neutralise(m.content, self._special)) for m in messages
         ]
 
+    def placed(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Return the conversation with the system prompt where the model's template takes it.
+
+        Templates without a place for one (Gemma's, early ones of Mistral) refuse it or drop it:
+        then the person's first turn begins with it.
+        """
+        if len(messages) < 2 or messages[0].role != "system" or self._has_a_system_turn:
+            return messages
+        instructions, first, *others = messages
+        return [user(f"{instructions.content}\n\n{first.content}"), *others]
+
     def as_text(self, messages: Sequence[Message]) -> str:
         """Return the conversation as the model reads it, up to where its answer begins."""
-        turns = [{"role": m.role, "content": m.content} for m in self.inert(messages)]
+        placed = self.inert(self.placed(messages))
+        turns = [{"role": m.role, "content": m.content} for m in placed]
         text: str = self._tokenizer.apply_chat_template(
             turns, add_generation_prompt=True, tokenize=False
         )
@@ -52,6 +66,15 @@ class ChatTokens:
     def text_of(self, tokens: Sequence[int]) -> str:
         """Return the text that tokens spell, control tokens included."""
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
+
+    @cached_property
+    def _has_a_system_turn(self) -> bool:
+        turns = [{"role": role, "content": f"as {role}"} for role in ("system", "user")]
+        try:
+            text = self._tokenizer.apply_chat_template(turns, tokenize=False)
+        except TemplateError:
+            return False
+        return "as system" in text
 
     @cached_property
     def _letters_only(self) -> Any:

@@ -155,7 +155,9 @@ class FleetEngine:
         sampling = call.sampling
         request = ChatRequest(
             # The servers apply the chat template: no text may spell one of its tokens.
-            messages=tuple(self._message(m.role, m.content) for m in call.messages),
+            messages=tuple(
+                self._message(m.role, m.content) for m in self._tokens.placed(call.messages)
+            ),
             max_tokens=sampling.max_new_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,

@@ -17,22 +17,30 @@ CHATML = (
 CORPUS = ("How should I act when a friend is angry?", "With care, and kindly, as a friend would.")
 
 
-def make_tokenizer(corpus: Sequence[str], size: int) -> Any:
-    """Make a small BPE: a vocabulary of 49,152 would take nearly all of a tiny model's time."""
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+
+
+def make_tokenizer(
+    corpus: Sequence[str], size: int, special: Sequence[str] = SPECIAL, template: str = CHATML
+) -> Any:
+    """Make a small BPE: a vocabulary of 49,152 would take nearly all of a tiny model's time.
+
+    The second of its special tokens begins a text, the third ends a turn.
+    """
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        special_tokens=list(special),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         vocab_size=size,
     )
     inner.train_from_iterator(corpus, trainer)
     made = PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token="<|im_start|>", eos_token="<|im_end|>",
-        pad_token="<|im_end|>",
+        tokenizer_object=inner, bos_token=special[1], eos_token=special[2], pad_token=special[2],
+        extra_special_tokens=list(special[3:]),
     )  # fmt: skip
-    made.chat_template = CHATML
+    made.chat_template = template
     return made
 
 
