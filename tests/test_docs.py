@@ -5,23 +5,21 @@ import importlib
 import importlib.util
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 import yaml
 
+from ccai_core import errors
 from ccai_core.constitution import load_constitutional_config
 from ccai_core.episodes import GenerationConfig
 from ccai_core.evaluation.config import EvaluationConfig
 from ccai_core.preferences import PreferenceConfig
 from ccai_core.quality import QualityConfig
 from flows.cli import parse
+from tests.pages import FENCE, PAGES, ROOT, SHELL, blocks, page_id, save_titled_blocks
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docker/*.md")])
 PACKAGES = ("flows", "tasks", "infra", "ccai_core", "cluster_configs")
 
-_FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"python -m flows\.(\w+)([^\n`]*)")
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 # Paths in backticks that begin in a folder of the project, without wildcards or ellipses.
@@ -33,16 +31,6 @@ _REGISTRIES = re.compile(
     r"|gcr\.io|pypi\."
 )
 _OUR_MACHINE = re.compile(r"(?<![\w.~$}])/(?:work|home|root|tmp|Users|mnt|data|opt)/")
-
-
-def _id(page: Path) -> str:
-    return str(page.relative_to(ROOT))
-
-
-def _blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
-    """Return (what stands beside the language, content) of a page's fenced blocks."""
-    found = _FENCE.findall(page.read_text(encoding="utf-8"))
-    return [(rest, text) for language, rest, text in found if language in languages]
 
 
 def _commands(text: str) -> list[tuple[str, list[str]]]:
@@ -83,24 +71,21 @@ def _reference():
 @pytest.fixture
 def reader(tmp_path, monkeypatch):
     """Return the folder of a reader who has saved every titled block of every page."""
-    for page in PAGES:
-        for rest, text in _blocks(page, "yaml", "markdown", "json"):
-            if title := re.search(r'title="([\w.-]+)"', rest):
-                (tmp_path / title[1]).write_text(text, encoding="utf-8")
+    save_titled_blocks(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=_id)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_every_command_in_a_block_parses(page, reader):
-    for _, text in _blocks(page, "sh", "bash", "console"):
-        for flow, arguments in _commands(text):
+    for block in blocks(page, *SHELL):
+        for flow, arguments in _commands(block.text):
             _parse(flow, arguments)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=_id)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_every_command_in_a_sentence_parses(page, reader):
-    prose = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
     for flow, arguments in _commands(prose):
         _settings(flow)
         if arguments and arguments != ["--help"]:
@@ -142,28 +127,28 @@ def test_the_examples_in_a_flows_own_help_parse(flow, reader):
         _parse(named, arguments)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=_id)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_every_relative_link_leads_to_a_file(page):
-    text = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
     targets = [t for t in _LINK.findall(text) if not re.match(r"[a-z]+:|#", t)]
     missing = [t for t in targets if not (page.parent / t.partition("#")[0]).exists()]
     assert not missing
 
 
-@pytest.mark.parametrize("page", PAGES, ids=_id)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_links_to_a_heading_find_it(page):
-    text = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
     for target in _LINK.findall(text):
         path, _, anchor = target.partition("#")
         if not anchor or re.match(r"[a-z]+:", target):
             continue
         linked = (page.parent / path) if path else page
-        headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", linked.read_text("utf-8")), re.MULTILINE)
+        headings = re.findall(r"^#+ (.+)$", FENCE.sub("", linked.read_text("utf-8")), re.MULTILINE)
         slugs = {re.sub(r"\W+", "-", h.casefold().replace("`", "")).strip("-") for h in headings}
         assert anchor in slugs, f"{target}: {sorted(slugs)}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=_id)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_every_file_that_a_page_names_exists(page):
     text = page.read_text(encoding="utf-8").replace("flows/NAME.py", "")
     missing = [path for path in _PATH.findall(text) if not (ROOT / path).exists()]
@@ -193,7 +178,7 @@ def test_the_readme_names_no_preset_and_no_profile_that_is_not_there():
 
 def _tree() -> dict[str, str]:
     """Return path to purpose of every line of the README's tree."""
-    (text,) = [t for _, t in _blocks(ROOT / "README.md", "text") if "├──" in t]
+    (text,) = [b.text for b in blocks(ROOT / "README.md", "text") if "├──" in b.text]
     found, at = {}, []
     for line in text.splitlines():
         entry = re.match(r"((?:│   |    )*)([├└]── )?(\S+)\s*(.*)$", line)
@@ -205,7 +190,7 @@ def _tree() -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=_id)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_no_page_names_a_package_registry_or_a_path_of_our_machines(page):
     text = page.read_text(encoding="utf-8")
     assert not _REGISTRIES.findall(text)
@@ -252,8 +237,8 @@ def test_the_reference_has_the_options_that_the_command_line_has(flow, capsys):
 
 
 def test_the_example_constitutions_are_constitutions(reader):
-    titles = [rest for rest, _ in _blocks(ROOT / "docs" / "constitution.md", "markdown")]
-    assert titles == [' title="my_constitution.md"', ' title="my_guidelines.md"']
+    titles = [block.title for block in blocks(ROOT / "docs" / "constitution.md", "markdown")]
+    assert titles == ["my_constitution.md", "my_guidelines.md"]
     sections = load_constitutional_config(reader / "my_constitution.md")
     (plainness,) = sections.principles
     assert (len(plainness.criteria), len(plainness.applications), len(plainness.few_shot)) == (
@@ -269,10 +254,10 @@ def test_the_example_constitutions_are_constitutions(reader):
     assert patience.criteria
 
 
-@pytest.mark.parametrize("page", PAGES, ids=_id)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_python_examples_compile_and_import_what_exists(page):
-    for _, text in _blocks(page, "python"):
-        for node in ast.walk(ast.parse(text)):
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block.text)):
             if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in PACKAGES:
                 module = importlib.import_module(node.module)
                 assert all(hasattr(module, name.name) for name in node.names)
@@ -304,6 +289,45 @@ def test_the_site_loads_nothing_from_elsewhere(tmp_path, monkeypatch):
         )
         assert not loaded
     assert not list((tmp_path / "site").rglob("generate_reference.py"))
+
+
+def _kinds(of: type) -> set[str]:
+    return {of.__name__}.union(*(_kinds(each) for each in of.__subclasses__()))
+
+
+def test_the_troubleshooting_page_knows_every_kind_of_error():
+    text = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    told = set(re.findall(r"`(\w+Error)`", text))
+    # Only the tree itself: modules have private kinds of their own.
+    kinds = {name for name in _kinds(errors.CCAIError) if hasattr(errors, name)}
+    assert told == kinds
+
+
+def test_the_troubleshooting_page_quotes_messages_that_there_are():
+    constants = (
+        " ".join(node.value.split())
+        for package in PACKAGES
+        for file in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    said = "\n".join(constants)
+    page = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    rows = re.findall(r"^\| (?!vLLM)(.+?) \|", page, re.MULTILINE)
+    quoted = {text for row in rows for text in re.findall(r"`([^`]+)`", row) if " " in text}
+    assert len(quoted) > 40
+    assert not {message for message in quoted if not _is_said(message, said)}
+
+
+def _is_said(message: str, said: str) -> bool:
+    """Whether three words of a message in a row, or all of a shorter piece, are in the code."""
+    # Dots, numbers and quoted words stand for what differs from case to case.
+    for piece in re.split(r"\.\.\.|\S*\d\S*|'[^']*'", message):
+        words = piece.strip(" .:;(,)").split()
+        runs = [" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))]
+        if any(len(run) > 6 and run in said for run in runs):
+            return True
+    return False
 
 
 def test_docker_is_no_python_package():
