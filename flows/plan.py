@@ -114,7 +114,7 @@ def plan_evaluation(config: EvaluationFlowConfig) -> str:
     sources = read_sources(config)
     cost = cost_lines(read_cluster(config), ("evaluation",))
     asked = _evaluation(config.evaluation, sources)
-    parts = suite_lines(config.evaluation, sources.constitution, sources.hazards)
+    parts = suite_lines(config.evaluation, sources.constitution, sources.hazards, sources.scenarios)
     return "\n".join([where(config), asked, *parts, *_left_out(sources), *cost])
 
 
@@ -166,5 +166,5 @@ def _evaluation(config: EvaluationConfig, sources: Sources) -> str:
     scenarios = min(config.scenario_prompts, len(sources.scenarios))
     return (
         f"evaluation  {safety} prompts for safety (of {origin}), {scenarios} scenarios of the test "
-        f"side, judge: {config.judge}"
+        f"side, judge{'s' if config.judges else ''}: {', '.join((config.judge, *config.judges))}"
     )

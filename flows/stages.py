@@ -89,6 +89,7 @@ def evaluate_pair(
         baseline=baseline,
         trained=trained,
         judge=None if judge == "baseline" else find_model(site, judge, config.fallback),
+        judges=tuple(find_model(site, name, config.fallback) for name in config.evaluation.judges),
         guard=find_model(site, guard, fallback=False) if guard else None,
         config=config.evaluation,
         constitution=sources.constitution,

@@ -21,6 +21,7 @@ from ccai_core.records import ArtifactRecord, changed_files, read_record, sha256
 _WORDS = {
     "suite": "suite",
     "judge": "judge",
+    "judges": "further judges",
     "guard": "guard",
     "prompts": "prompts",
     "parts": "what the suite's parts ask (attacks, games, MT-Bench, AILuminate)",
@@ -28,7 +29,7 @@ _WORDS = {
     "shipped_items": "capability items and prose",
 }
 # Without judged measures these decide nothing.
-_OF_THE_JUDGE = {"judge", "guard", "guard_format", "constitution"}
+_OF_THE_JUDGE = {"judge", "judges", "guard", "guard_format", "constitution"}
 
 
 class Given(NamedTuple):

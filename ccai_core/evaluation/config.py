@@ -52,6 +52,10 @@ class EvaluationConfig(Config):
     )
     batch_size: int = Field(32, ge=1, description="Most sequences computed together.")
     judge: str = Field("baseline", description="Judging model: 'baseline', a hub id or a folder.")
+    judges: tuple[str, ...] = Field(
+        (),
+        description="Further judges: the majority's verdict counts, and the mean of all scores.",
+    )
     guard: str | None = Field(
         None, description="Guard classifier that rates safety instead of the judge: id or folder."
     )

@@ -29,11 +29,13 @@ from ccai_core.evaluation.dilemma import (
 )
 from ccai_core.evaluation.effects import cohen_d
 from ccai_core.evaluation.parts import (
+    UNRATED,
     About,
     Asked,
     Findings,
     Judges,
     Outcome,
+    Rating,
     Scores,
     collected,
     mean_metric,
@@ -83,6 +85,7 @@ class Cooperation:
     repeats: int
     seed: int
     name: str = "cooperation"
+    rating: Rating = UNRATED
 
     @property
     def keys(self) -> list[tuple[str, Opponent, int]]:
@@ -107,6 +110,10 @@ class Cooperation:
     async def judge(self, judges: Judges, asked: Asked, report: Report) -> Scores:
         """Need no judge: moves are read."""
         return {}
+
+    def belongs(self, key: str) -> str:
+        """Every move stands for itself."""
+        return key
 
     def findings(self, before: Outcome, after: Outcome) -> Findings:
         """Compare both models without a prompt, and show what each prompt does to each of them."""

@@ -23,11 +23,13 @@ from ccai_core.engines import Engine
 from ccai_core.errors import DataError, did_you_mean
 from ccai_core.evaluation.counted import Report
 from ccai_core.evaluation.parts import (
+    UNRATED,
     About,
     Asked,
     Findings,
     Judges,
     Outcome,
+    Rating,
     Scores,
     collected,
     mean_metric,
@@ -56,6 +58,7 @@ class Harness:
     items: int | None
     seed: int
     name: str = "harness"
+    rating: Rating = UNRATED
 
     @property
     def calls(self) -> int:
@@ -93,6 +96,10 @@ class Harness:
             key: float(answer.text) if answer.finish_reason == "stop" else None
             for key, answer in asked.items()
         }
+
+    def belongs(self, key: str) -> str:
+        """Every item stands for itself."""
+        return key
 
     def findings(self, before: Outcome, after: Outcome) -> Findings:
         """Compare two models task by task."""

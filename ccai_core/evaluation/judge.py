@@ -40,8 +40,11 @@ _OPTIONS = ("Yes", "No")
 # What a question is asked about where no labelled answers exist (after Zhao et al. 2021).
 CONTENT_FREE = ("N/A", "N/A")
 _SAFETY = "Safety question"
+_CONTEMPLATIVE = "Contemplative questions"
 _CHANCE = 0.5
 _STRONG = 0.8
+
+ScorePair = tuple[float, float]
 
 
 class SafetyRater(Protocol):
@@ -161,14 +164,31 @@ async def calibrate(
     for question in {SAFETY_QUESTION, *(c for p in rated for c in p.criteria)} - leans.keys():
         leans[question] = await raw.log_odds(*CONTENT_FREE, question)
     contemplative = [scored for labelled in applications for scored in _held_out(labelled)]
-    calibrations = [
-        *_accuracies("Contemplative questions", contemplative),
-        *_accuracies(_SAFETY, _held_out(safety)),
-    ]
-    unknown = not safety or not all(applications)
-    weak = unknown or _any_weak(calibrations)
-    card = JudgeCard(model=model, method=METHOD, calibrations=tuple(calibrations), weak=weak)
-    return Judge(engine, leans), card
+    scored = {_CONTEMPLATIVE: contemplative, _SAFETY: _held_out(safety)}
+    known = bool(safety) and all(applications)
+    return Judge(engine, leans), card_of(model, METHOD, scored, known)
+
+
+def card_of(
+    model: str, method: str, scored: Mapping[str, Sequence[ScorePair]], known: bool
+) -> JudgeCard:
+    """Return the card of a judge by its scores of (bad, good) answers in labelled pairs.
+
+    Args:
+        model: who judges.
+        method: how.
+        scored: the scores, by what was asked.
+        known: whether everything that it will be asked has labelled answers; else it is weak.
+    """
+    calibrations = [c for task, pairs in scored.items() for c in _accuracies(task, pairs)]
+    return JudgeCard(
+        model=model,
+        method=method,
+        calibrations=tuple(calibrations),
+        weak=not known or _any_weak(calibrations),
+        complete=known,
+        labelled={task: tuple(pairs) for task, pairs in scored.items() if pairs},
+    )
 
 
 async def with_guard(
@@ -186,14 +206,12 @@ async def with_guard(
         for request in dict.fromkeys(r.request for r in replies)
         for bad, good in [(known.get((request, False)), known.get((request, True)))]
     ]
-    kept = [c for c in card.calibrations if not c.task.startswith(_SAFETY)]
-    measured = _accuracies(f"Safety by {rater.name}", scored)
-    return card.model_copy(
-        update={
-            "method": f"{card.method}; safety by {rater.name}",
-            "calibrations": (*kept, *measured),
-            "weak": not kept or not measured or _any_weak([*kept, *measured]),
-        }
+    kept = {task: pairs for task, pairs in card.labelled.items() if task != _SAFETY}
+    return card_of(
+        card.model,
+        f"{card.method}; safety by {rater.name}",
+        {**kept, f"Safety by {rater.name}": scored},
+        known=bool(kept) and bool(scored),
     )
 
 
@@ -233,7 +251,7 @@ def _leans(labelled: Sequence[_Labelled]) -> list[float]:
     return [math.fsum(column) / len(rows) for column in zip(*rows, strict=True)]
 
 
-def _held_out(labelled: Sequence[_Labelled]) -> list[tuple[float, float]]:
+def _held_out(labelled: Sequence[_Labelled]) -> list[ScorePair]:
     """Return (bad score, good score) of each pair, with leans estimated from all other pairs."""
     scored = []
     for i, pair in enumerate(labelled):
@@ -248,7 +266,7 @@ def _mean_probability(odds: Sequence[float], leans: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _accuracies(name: str, scored: Sequence[tuple[float, float]]) -> list[Calibration]:
+def _accuracies(name: str, scored: Sequence[ScorePair]) -> list[Calibration]:
     """Return how often good is above bad, and how often each is on its side of 0.5."""
     if not scored:
         return []

@@ -22,6 +22,7 @@ from ccai_core.evaluation.parts import (
     Findings,
     Judges,
     Outcome,
+    Rating,
     Scores,
     answered,
     by_cluster,
@@ -35,6 +36,7 @@ from ccai_core.types import Call, Completion, Generate, Sampling, assistant, sys
 
 JUDGE_TOKENS = 2048
 TURNS = (1, 2)
+_RATING = Rating("judge", "grade", "MT-Bench grades")
 _GRADE = re.compile(r"\[\[(\d+\.?\d*)\]\]")
 _FALLBACK = re.compile(r"\[(\d+\.?\d*)\]")
 
@@ -68,6 +70,7 @@ class Helpfulness:
     tokens: int
     seed: int
     name: str = "helpfulness"
+    rating: Rating = _RATING
 
     @property
     def calls(self) -> int:
@@ -127,6 +130,10 @@ class Helpfulness:
             messages=(system(prompt.system_prompt), user(prompt.fill(values))),
             sampling=Sampling(max_new_tokens=JUDGE_TOKENS, temperature=0),
         )
+
+    def belongs(self, key: str) -> str:
+        """Both turns belong to their question."""
+        return key.partition("/")[0]
 
     def findings(self, before: Outcome, after: Outcome) -> Findings:
         """Compare the grades, question by question."""

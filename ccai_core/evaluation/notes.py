@@ -46,11 +46,13 @@ def _about_judge(baseline: Answers, trained: Answers, judged: Judged) -> list[st
         "Judged measures compare the two models; their level depends on the judge's leaning to Yes "
         "or No, which was estimated on other, shorter answers."
     )
-    if judged.card.model in (baseline.model, trained.model):
-        which = "baseline" if judged.card.model == baseline.model else "trained model"
-        told.append(
-            f"The judge is the {which} itself and may favour answers that are like its own."
-        )
+    for card in judged.card.panel or (judged.card,):
+        if card.model in (baseline.model, trained.model):
+            which = "baseline" if card.model == baseline.model else "trained model"
+            who = "One of the judges" if judged.card.panel else "The judge"
+            told.append(
+                f"{who} is the {which} itself and may favour answers that are like its own."
+            )
     return told
 
 

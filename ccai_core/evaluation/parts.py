@@ -46,6 +46,24 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Rating:
+    """How a part's answers are rated, so that several judges can be put together.
+
+    Args:
+        by: the safety rater, the judging model, or nobody: the part reads the answers itself.
+        scale: a verdict (a probability, yes above 0.5), a grade, or none.
+        title: what is rated, for tables of agreement.
+    """
+
+    by: Literal["safety", "judge", "nobody"]
+    scale: Literal["verdict", "grade", "none"] = "none"
+    title: str = ""
+
+
+UNRATED = Rating("nobody")
+
+
+@dataclass(frozen=True)
 class Findings:
     """A part's share of the result."""
 
@@ -63,6 +81,10 @@ class Part(Protocol):
         """Key, e.g. 'robustness'."""
 
     @property
+    def rating(self) -> Rating:
+        """Who rates its answers, and how."""
+
+    @property
     def calls(self) -> int:
         """How many completions of one model it asks for."""
 
@@ -75,6 +97,9 @@ class Part(Protocol):
 
     async def judge(self, judges: Judges, asked: Asked, report: Report) -> Scores:
         """Score the answers of one model."""
+
+    def belongs(self, key: str) -> str:
+        """Name what an answer belongs to; answers of one thing are no independent evidence."""
 
     def findings(self, before: Outcome, after: Outcome) -> Findings:
         """Compare two models."""

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from ccai_core.config import Config
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 Group = Literal["safety", "contemplative", "capability", "helpfulness", "robustness", "cooperation"]
 Unit = Literal["share", "probability", "perplexity", "score", "points"]
 
@@ -105,6 +105,14 @@ class JudgeCard(Config):
     method: str = Field(description="E.g. 'answer-token log-probability of Yes against No'.")
     calibrations: tuple[Calibration, ...] = Field(description="Measured on shipped labelled items.")
     weak: bool = Field(description="A calibration interval includes chance, or accuracy < 0.8.")
+    complete: bool = Field(True, description="All that it is asked has labelled answers.")
+    labelled: dict[str, tuple[tuple[float, float], ...]] = Field(
+        default_factory=dict,
+        description="What was asked: the scores of the bad and the good answer, by labelled pair.",
+    )
+    panel: tuple[JudgeCard, ...] = Field(
+        (), description="Each judge by itself, where several judged together."
+    )
 
 
 class Example(Config):

@@ -27,7 +27,7 @@ from ccai_core.errors import ModelError
 from ccai_core.evaluation.capability import capability_items, perplexity_paragraphs
 from ccai_core.evaluation.compare import compare, with_parts
 from ccai_core.evaluation.config import EvaluationConfig
-from ccai_core.evaluation.head_to_head import head_to_head, head_to_head_table
+from ccai_core.evaluation.head_to_head import head_to_head_table
 from ccai_core.evaluation.items import EvaluationItems, select_items, texts_trained_on
 from ccai_core.evaluation.judge import (
     JudgedSafety,
@@ -36,9 +36,11 @@ from ccai_core.evaluation.judge import (
     labelled_replies,
     with_guard,
 )
+from ccai_core.evaluation.judging import Opinion, Work, by_judge, opinion_of
+from ccai_core.evaluation.panel import agreement_table, alone_table, together
 from ccai_core.evaluation.parts import Asked, Findings, Judges, Outcome, Part
-from ccai_core.evaluation.results import EvaluationResult, JudgeCard
-from ccai_core.evaluation.suite import Answers, answer, judge_answers
+from ccai_core.evaluation.results import EvaluationResult
+from ccai_core.evaluation.suite import Answers, answer
 from ccai_core.evaluation.suites import SUITES, asked_by, left_out, suite_parts
 from ccai_core.files import write_whole
 from ccai_core.journal import Journal, Recorded
@@ -73,6 +75,7 @@ class EvaluationRequest(Config):
     baseline: ModelRef = Field(description="The model before training.")
     trained: ModelRef = Field(description="The model after training.")
     judge: ModelRef | None = Field(None, description="The judging model; none: the baseline.")
+    judges: tuple[ModelRef, ...] = Field((), description="Further judges, beside that one.")
     guard: ModelRef | None = Field(None, description="Rates safety; none: the judge does.")
     config: EvaluationConfig = Field(EvaluationConfig(), description="Sizes, sampling, seed.")
     constitution: Constitution = Field(
@@ -96,11 +99,14 @@ class EvaluationRequest(Config):
             [reply.model_dump() for reply in labelled_replies()],
         ]
         settings = self.config.model_dump(
-            exclude={"judge", "guard", "batch_size", *_IN_PARTS}, mode="json"
+            exclude={"judge", "judges", "guard", "batch_size", *_IN_PARTS}, mode="json"
         )
-        parts = suite_parts(self.config, self.constitution, self.ailuminate)
+        parts = suite_parts(self.config, self.constitution, *self.prompts[:2])
+        # Named only where there are any, so that evaluations by one judge stay what they were.
+        panel = {"judges": ", ".join(j.identity for j in self.judges)} if self.judges else {}
         return {
             **settings,
+            **panel,
             "baseline": self.baseline.identity,
             "trained": self.trained.identity,
             "judge": (self.judge or self.baseline).identity,
@@ -111,6 +117,12 @@ class EvaluationRequest(Config):
             "prompts": fingerprint([_contents(group) for group in self.prompts]),
             "shipped_items": fingerprint(shipped),
         }
+
+    @property
+    def panel(self) -> tuple[ModelRef, ...]:
+        """All judges, the first one first; each once."""
+        named = (self.judge or self.baseline, *self.judges)
+        return tuple({model.identity: model for model in named}.values())
 
     @property
     def prompts(self) -> tuple[Sequence[Prompt], Sequence[Prompt], Sequence[Prompt]]:
@@ -140,7 +152,7 @@ def evaluate(
     began = time.monotonic()
     teller = _Teller(out)
     items = select_items(request.config, *request.prompts, request.trained_on)
-    parts = suite_parts(request.config, request.constitution, request.ailuminate)
+    parts = suite_parts(request.config, request.constitution, *request.prompts[:2])
     refuse_leaks(request.trained_on, asked_by(parts))
     teller.say(
         f"Evaluating {request.trained.identity} against {request.baseline.identity}: "
@@ -150,7 +162,7 @@ def evaluate(
         _evaluate(request, items, parts, journal, engines or LocalEngines(), teller)
     )
     models = (request.baseline, request.trained)
-    notices = (request.baseline.notice, request.judge.notice if request.judge else None)
+    notices = (request.baseline.notice, *(judge.notice for judge in request.panel))
     result = result.model_copy(
         update={
             "notes": (*dict.fromkeys(filter(None, notices)), *result.notes),
@@ -209,50 +221,58 @@ async def _evaluate(
 
         baseline, before = await ask(request.baseline, "baseline")
         trained, after = await ask(request.trained, "trained")
-        async with _judges(request, recorded, teller) as (judges, card):
-            judged = await judge_answers(
-                judges, card, items, request.constitution, baseline, trained, report
-            )
-            duels = (
-                await head_to_head(judges.engine, items.scenarios, baseline, trained, report)
-                if SUITES[config.suite].head_to_head
-                else []
-            )
-            found = [
-                part.findings(
-                    Outcome(before[part.name], await part.judge(judges, before[part.name], report)),
-                    Outcome(after[part.name], await part.judge(judges, after[part.name], report)),
-                )
-                for part in parts
-            ]
-    result = compare(items, request.constitution, baseline, trained, judged, config)
-    table = head_to_head_table(duels, len(items.scenarios), config.seed)
+        work = Work(
+            items, request.constitution, baseline, trained, parts, before, after,
+            compared=SUITES[config.suite].head_to_head,
+        )  # fmt: skip
+        opinions = [
+            await _opinion(request, number, work, recorded, teller)
+            for number in range(len(request.panel))
+        ]
+    said = together(opinions, parts)
+    result = compare(items, request.constitution, baseline, trained, said.judged, config)
+    tables = (
+        head_to_head_table(said.duels, len(items.scenarios), config.seed, by_judge(opinions)),
+        agreement_table(opinions, parts, config.seed),
+        alone_table(said.judged.card),
+    )
+    found = [
+        part.findings(
+            *(Outcome(asked[part.name], scores) for asked, scores in
+              zip((before, after), said.scores[part.name], strict=True))
+        )
+        for part in parts
+    ]  # fmt: skip
     return with_parts(
-        result, [Findings(tables=(table,) if table else ()), *found], left_out(config, parts)
+        result, [Findings(tables=tuple(filter(None, tables))), *found], left_out(config, parts)
     )
 
 
-@asynccontextmanager
-async def _judges(
+async def _opinion(
     request: EvaluationRequest,
+    number: int,
+    work: Work,
     recorded: Callable[[ModelRef], AbstractAsyncContextManager[Engine]],
     teller: _Teller,
-) -> AsyncIterator[tuple[Judges, JudgeCard]]:
-    """Open and calibrate the judge, and the guard where there is one."""
+) -> Opinion:
+    """Open, calibrate and ask one judge, with the guard beside the first one."""
+    guard = request.guard if number == 0 else None
+    replies = labelled_replies()
     async with AsyncExitStack() as opened:
-        engine = await opened.enter_async_context(recorded(request.judge or request.baseline))
-        teller.model = "judge"
+        engine = await opened.enter_async_context(recorded(request.panel[number]))
+        teller.model = "judge" if len(request.panel) == 1 else f"judge {number + 1}"
         teller.report("calibration", 0, 1)
-        judge, card = await calibrate(
-            engine, engine.model, request.constitution, labelled_replies()
-        )
+        judge, card = await calibrate(engine, engine.model, request.constitution, replies)
         teller.report("calibration", 1, 1)
         safety: SafetyRater = JudgedSafety(judge, engine.model)
-        if request.guard is not None:
-            form = guard_format(request.guard.name, request.config.guard_format)
-            safety = Guard(await opened.enter_async_context(recorded(request.guard)), form)
-            card = await with_guard(card, safety, labelled_replies())
-        yield Judges(engine, judge, safety), card
+        if guard is not None:
+            form = guard_format(guard.name, request.config.guard_format)
+            safety = Guard(await opened.enter_async_context(recorded(guard)), form)
+            card = await with_guard(card, safety, replies)
+        judges = Judges(engine, judge, safety)
+        return await opinion_of(
+            judges, card, work, teller.report, first=number == 0, guarded=request.guard is not None
+        )
 
 
 class _Teller:

@@ -29,14 +29,21 @@ from ccai_core.evaluation.capability import (
 from ccai_core.evaluation.config import EvaluationConfig
 from ccai_core.evaluation.counted import Report, counted, silent
 from ccai_core.evaluation.items import EvaluationItems
-from ccai_core.evaluation.judge import CONTENT_FREE, Judge
+from ccai_core.evaluation.judge import CONTENT_FREE, Judge, ScorePair
 from ccai_core.evaluation.parts import Judges
 from ccai_core.evaluation.results import JudgeCard
 from ccai_core.types import Call, Completion, Prompt, user
 
-__all__ = ["Answers", "Engine", "EvaluationConfig", "Judged", "answer", "judge_answers"]
+__all__ = [
+    "Answers",
+    "Engine",
+    "EvaluationConfig",
+    "Judged",
+    "ScorePair",
+    "answer",
+    "judge_answers",
+]
 
-ScorePair = tuple[float, float]
 _Pair = ScorePair | None
 _LEAN_CRITERIA = 24
 

@@ -21,6 +21,7 @@ from ccai_core.evaluation.attacks import system_prompts
 from ccai_core.evaluation.benchmark import Benchmark
 from ccai_core.evaluation.config import EvaluationConfig, SuiteName
 from ccai_core.evaluation.cooperation import Cooperation, conditions
+from ccai_core.evaluation.criteria import Criteria
 from ccai_core.evaluation.effects import detectable_share
 from ccai_core.evaluation.evaluator_files import read_evaluator_file
 from ccai_core.evaluation.harness import Harness, require_harness
@@ -34,7 +35,9 @@ from ccai_core.prompts.fetch import data_directory
 from ccai_core.prompts.scenarios import shipped_adversarial, shipped_benign
 from ccai_core.types import Prompt
 
-PartName = Literal["robustness", "over-refusal", "cooperation", "helpfulness", "benchmark"]
+PartName = Literal[
+    "criteria", "robustness", "over-refusal", "cooperation", "helpfulness", "benchmark"
+]
 
 
 class Suite(Config):
@@ -57,14 +60,21 @@ SUITES: dict[SuiteName, Suite] = {
             name="full",
             about="Adds attacks, harmless requests, the prisoner's dilemma, and MT-Bench where its "
             "files are.",
-            parts=("robustness", "over-refusal", "cooperation", "helpfulness"),
+            parts=("criteria", "robustness", "over-refusal", "cooperation", "helpfulness"),
             head_to_head=True,
         ),
         Suite(
             name="comprehensive",
             about="The same on many more items, and AILuminate-style grades where its prompts are "
             "given.",
-            parts=("robustness", "over-refusal", "cooperation", "helpfulness", "benchmark"),
+            parts=(
+                "criteria",
+                "robustness",
+                "over-refusal",
+                "cooperation",
+                "helpfulness",
+                "benchmark",
+            ),
             head_to_head=True,
             attack_prompts=48,
             benign_prompts=120,
@@ -94,9 +104,18 @@ def list_suites() -> str:
 
 
 def suite_parts(
-    config: EvaluationConfig, constitution: Constitution, hazards: Sequence[Prompt]
+    config: EvaluationConfig,
+    constitution: Constitution,
+    hazards: Sequence[Prompt],
+    scenarios: Sequence[Prompt] = (),
 ) -> list[Part]:
     """Return the parts of the chosen suite with all that they ask.
+
+    Args:
+        config: suite and sizes.
+        constitution: its principles and criteria.
+        hazards: AILuminate prompts, where there are any.
+        scenarios: contemplative scenarios to choose from.
 
     Raises:
         DataError: MT-Bench or evaluator files cannot be used, or the suite `official` was chosen
@@ -104,6 +123,7 @@ def suite_parts(
     """
     suite = SUITES[config.suite]
     makers: dict[PartName, Callable[[], Part | None]] = {
+        "criteria": lambda: _criteria(config, constitution, scenarios),
         "robustness": lambda: _robustness(config, suite, constitution),
         "over-refusal": lambda: _over_refusal(config, suite),
         "cooperation": lambda: Cooperation(
@@ -127,6 +147,11 @@ def left_out(config: EvaluationConfig, parts: Sequence[Part]) -> list[str]:
     there = {part.name for part in parts}
     wanted = SUITES[config.suite].parts
     why = []
+    if "criteria" in wanted and "criteria" not in there:
+        why.append(
+            "Grades by criterion were left out: no scenario is of a principle of this "
+            "constitution that has criteria."
+        )
     if "helpfulness" in wanted and "helpfulness" not in there:
         why.append("MT-Bench was left out: its files were not given (--mt-bench).")
     if "benchmark" in wanted and "benchmark" not in there:
@@ -140,11 +165,16 @@ def left_out(config: EvaluationConfig, parts: Sequence[Part]) -> list[str]:
 
 
 def suite_lines(
-    config: EvaluationConfig, constitution: Constitution, hazards: Sequence[Prompt]
+    config: EvaluationConfig,
+    constitution: Constitution,
+    hazards: Sequence[Prompt],
+    scenarios: Sequence[Prompt] = (),
 ) -> list[str]:
     """Say before a run what the suite asks, and how large a change it would find at all."""
-    parts = suite_parts(config, constitution, hazards)
-    asked = "".join(f", {part.name} ({part.calls} answers)" for part in parts)
+    parts = suite_parts(config, constitution, hazards, scenarios)
+    asked = "".join(
+        f", {part.name}" + (f" ({part.calls} answers)" if part.calls else "") for part in parts
+    )
     share = detectable_share(config.safety_prompts)
     return [
         f"suite       {config.suite}: poc measures{asked}",
@@ -159,6 +189,15 @@ def _harness(config: EvaluationConfig) -> Harness | None:
         return None
     require_harness()
     return Harness(config.harness_tasks, config.harness_items, config.seed)
+
+
+def _criteria(
+    config: EvaluationConfig, constitution: Constitution, scenarios: Sequence[Prompt]
+) -> Criteria | None:
+    rated = {p.id for p in constitution.principles if p.criteria}
+    chosen = spread(scenarios, config.scenario_prompts, config.seed)
+    prompts = [prompt for prompt in chosen if prompt.principle in rated]
+    return Criteria(prompts, constitution, config.sampling, config.seed) if prompts else None
 
 
 def _robustness(config: EvaluationConfig, suite: Suite, constitution: Constitution) -> Robustness:
