@@ -9,7 +9,12 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 
 from ccai_core.evaluation.results import EvaluationResult, Metric
-from ccai_core.evaluation.run import RESULT_FILE, EvaluationRequest, evaluate
+from ccai_core.evaluation.run import (
+    LOGS_FOLDER,
+    RESULT_FILE,
+    EvaluationRequest,
+    evaluate,
+)
 from ccai_core.progress import read_progress
 from ccai_core.records import artifacts_of
 from ccai_core.types import fingerprint
@@ -60,7 +65,8 @@ def evaluate_models(site: Site, request: EvaluationRequest) -> EvaluationResult:
         (artifact / RESULT_FILE).read_text(encoding="utf-8")
     )
     progress.finish(f"{len(result.metrics)} measures")
-    site.reported["evaluation"] = str((artifact / RESULT_FILE).relative_to(site.workspace.root))
+    for label, name in (("evaluation", RESULT_FILE), ("logs for `inspect view`", LOGS_FOLDER)):
+        site.reported[label] = str((artifact / name).relative_to(site.workspace.root))
     create_table_artifact(
         [_row(metric) for metric in result.metrics],
         key="evaluation",

@@ -26,7 +26,7 @@ from ccai_core.types import Prompt, fingerprint
 _SAFE = 0.5
 _ALPHA = 0.05
 # An answer often repeats the prompt.
-_WITHHELD = "Withheld with its prompt; --include-restricted shows both."
+WITHHELD = "Withheld with its prompt; --include-restricted shows both."
 
 
 def compare(
@@ -257,8 +257,8 @@ def _examples(
             group=group,
             label=_label(prompt, constitution),
             prompt=prompt.text if shown(prompt) else withheld(prompt),
-            baseline=baseline.completions[prompt.text].text if shown(prompt) else _WITHHELD,
-            trained=trained.completions[prompt.text].text if shown(prompt) else _WITHHELD,
+            baseline=baseline.completions[prompt.text].text if shown(prompt) else WITHHELD,
+            trained=trained.completions[prompt.text].text if shown(prompt) else WITHHELD,
             baseline_score=before,
             trained_score=after,
         )

@@ -1,8 +1,8 @@
 """Evaluate a trained model against its baseline: a plain function that runs in any job.
 
-Reads models and training pairs, writes `evaluation.json` and `progress.json` into its
-folder. Only one model is in memory at a time, in fp32: bf16 shifts the log-probabilities of both
-models by more than short training does. Everything asked is journaled; killed at any time and
+Reads models and training pairs, writes `evaluation.json`, `progress.json` and logs for Inspect into
+its folder. Only one model is in memory at a time, in fp32: bf16 shifts the log-probabilities of
+both models by more than short training does. Everything asked is journaled; killed at any time and
 called again with the same arguments, it repeats nothing that was finished.
 
     request = EvaluationRequest(baseline=base, trained=trained, pairs=Path("pairs-3f2a"))
@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from ccai_core.evaluation.capability import capability_items, perplexity_paragra
 from ccai_core.evaluation.compare import compare, with_parts
 from ccai_core.evaluation.config import EvaluationConfig
 from ccai_core.evaluation.head_to_head import head_to_head_table
+from ccai_core.evaluation.inspect_log import write_logs
+from ccai_core.evaluation.inspect_samples import Noted, logs_of
 from ccai_core.evaluation.items import EvaluationItems, select_items, texts_trained_on
 from ccai_core.evaluation.judge import (
     JudgedSafety,
@@ -42,20 +45,19 @@ from ccai_core.evaluation.parts import Asked, Findings, Judges, Outcome, Part
 from ccai_core.evaluation.results import EvaluationResult
 from ccai_core.evaluation.suite import Answers, answer
 from ccai_core.evaluation.suites import SUITES, asked_by, left_out, suite_parts
+from ccai_core.evaluation.teller import Teller
 from ccai_core.files import write_whole
 from ccai_core.journal import Journal, Recorded
 from ccai_core.judges.guards import Guard, guard_format
 from ccai_core.memory_estimate import read_shape
 from ccai_core.models import ModelRef
-from ccai_core.progress import ProgressFile
 from ccai_core.prompts.leaks import Trained, refuse_leaks
 from ccai_core.prompts.scenarios import shipped_adversarial, shipped_scenarios
 from ccai_core.prompts.splits import normalise
 from ccai_core.types import Prompt, fingerprint
 
 RESULT_FILE = "evaluation.json"
-PROGRESS_FILE = "progress.json"
-_TELL_EVERY_S = 10.0
+LOGS_FOLDER = "inspect"
 # Known by their content, which is in the parts.
 _IN_PARTS = (
     "mt_bench",
@@ -150,7 +152,7 @@ def evaluate(
         ArtifactError: `out` cannot be written, or another process has the journal open.
     """
     began = time.monotonic()
-    teller = _Teller(out)
+    teller = Teller(out)
     items = select_items(request.config, *request.prompts, request.trained_on)
     parts = suite_parts(request.config, request.constitution, *request.prompts[:2])
     refuse_leaks(request.trained_on, asked_by(parts))
@@ -159,7 +161,9 @@ def evaluate(
         f"{len(items.texts)} prompts."
     )
     result = asyncio.run(
-        _evaluate(request, items, parts, journal, engines or LocalEngines(), teller)
+        _evaluate(
+            request, items, parts, journal, out / LOGS_FOLDER, engines or LocalEngines(), teller
+        )
     )
     models = (request.baseline, request.trained)
     notices = (request.baseline.notice, *(judge.notice for judge in request.panel))
@@ -202,9 +206,11 @@ async def _evaluate(
     items: EvaluationItems,
     parts: Sequence[Part],
     path: Path,
+    logs: Path,
     engines: OpenEngine,
-    teller: _Teller,
+    teller: Teller,
 ) -> EvaluationResult:
+    began = datetime.now(UTC)
     config, report = request.config, teller.report
     with Journal.open(path) as journal:
 
@@ -213,11 +219,15 @@ async def _evaluate(
             async with engines(model, "fp32", config.batch_size) as engine:
                 yield Recorded(engine, journal)
 
+        noted: list[Noted] = []
+
         async def ask(model: ModelRef, which: str) -> tuple[Answers, dict[str, Asked]]:
             async with recorded(model) as engine:
                 teller.model = which
+                noted.append(Noted(engine))
                 answers = await answer(engine, items, config, report)
-                return answers, {part.name: await part.ask(engine, report) for part in parts}
+                asks = ((part.name, part.ask(noted[-1], report)) for part in parts)
+                return answers, {name: await asked for name, asked in asks}
 
         baseline, before = await ask(request.baseline, "baseline")
         trained, after = await ask(request.trained, "trained")
@@ -230,6 +240,8 @@ async def _evaluate(
             for number in range(len(request.panel))
         ]
     said = together(opinions, parts)
+    restricted = [prompt for prompt in request.ailuminate if prompt.restricted]
+    write_logs(logs_of(config, work, said, noted, restricted, began, datetime.now(UTC)), logs)
     result = compare(items, request.constitution, baseline, trained, said.judged, config)
     tables = (
         head_to_head_table(said.duels, len(items.scenarios), config.seed, by_judge(opinions)),
@@ -253,7 +265,7 @@ async def _opinion(
     number: int,
     work: Work,
     recorded: Callable[[ModelRef], AbstractAsyncContextManager[Engine]],
-    teller: _Teller,
+    teller: Teller,
 ) -> Opinion:
     """Open, calibrate and ask one judge, with the guard beside the first one."""
     guard = request.guard if number == 0 else None
@@ -273,24 +285,3 @@ async def _opinion(
         return await opinion_of(
             judges, card, work, teller.report, first=number == 0, guarded=request.guard is not None
         )
-
-
-class _Teller:
-    """Tells the progress file every step, and the log a line now and then."""
-
-    def __init__(self, out: Path) -> None:
-        self._file = ProgressFile(out / PROGRESS_FILE)
-        self._next = 0.0
-        self.model = "baseline"
-
-    def report(self, stage: str, done: int, total: int) -> None:
-        """Say how far a stage is."""
-        self._file.write(f"{self.model} {stage}", done, total, model=self.model)
-        now = time.monotonic()
-        if done == total or now >= self._next:
-            self._next = now + _TELL_EVERY_S
-            self.say(f"{self.model}: {stage} {done}/{total}")
-
-    def say(self, line: str) -> None:
-        """Print a line, flushed, because a job's output is a file that somebody follows."""
-        print(line, flush=True)
