@@ -40,10 +40,11 @@ class EvaluationConfig(Config):
     )
     harness_tasks: tuple[str, ...] = Field(
         (),
-        description="Tasks of lm-evaluation-harness, e.g. mmlu gsm8k; or shipped, ccai_arithmetic.",
+        description="Tasks of lm-evaluation-harness, e.g. mmlu gsm8k; or shipped, ccai_arithmetic. "
+        "Empty: as the suite says, where the harness is installed; 'none' for none.",
     )
     harness_items: int | None = Field(
-        None, ge=2, description="Most items of each of them; empty takes all."
+        None, ge=2, description="Most items of each of them; empty: as the suite says, else all."
     )
     response_tokens: int = Field(128, ge=8, le=8192, description="Most tokens of an answer.")
     temperature: float = Field(0.0, ge=0, le=2, description="Of the answers; 0 is greedy.")

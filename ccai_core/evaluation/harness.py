@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Any, cast
@@ -41,7 +41,7 @@ from ccai_core.types import Completion
 
 # What a task is known by, in this order: MMLU acc, HellaSwag and ARC acc_norm, GSM8K exact_match.
 _GRADES = ("prompt_level_strict_acc", "exact_match", "acc_norm", "acc")
-_INSTALL = "pip install 'ccai-platform[capability]'"
+INSTALL = "pip install 'ccai-platform[capability]'"
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,16 @@ class Harness:
         tasks: names of tasks or groups.
         items: most items of each task; none takes all.
         seed: of the intervals.
+        optional: the suite named the tasks, not the user; one that cannot be had is left out and
+            noted instead of refused.
+        missing: why tasks were left out, by name; noted while they are asked.
     """
 
     tasks: tuple[str, ...]
     items: int | None
     seed: int
+    optional: bool = False
+    missing: dict[str, str] = field(default_factory=dict)
     name: str = "harness"
     rating: Rating = UNRATED
 
@@ -74,12 +79,14 @@ class Harness:
         """Let the harness ask a model; each item's completion holds the grade that it gave.
 
         Raises:
-            DataError: a task is unknown, or its data is on the hub and that cannot be reached.
+            DataError: a task that was asked for is unknown, or its data is on the hub and that
+                cannot be reached.
         """
         from ccai_core.evaluation.harness_model import EngineModel
 
         model = EngineModel(engine, asyncio.get_running_loop(), report)
-        tasks = await asyncio.to_thread(load_tasks, self.tasks)
+        missing = self.missing if self.optional else None
+        tasks = await asyncio.to_thread(load_tasks, self.tasks, missing)
         graded = await asyncio.to_thread(_run, model, tasks, self.items)
         return {
             key: Completion(
@@ -103,7 +110,14 @@ class Harness:
 
     def findings(self, before: Outcome, after: Outcome) -> Findings:
         """Compare two models task by task."""
-        return collected([self._metric(task, before.scores, after.scores) for task in self.tasks])
+        return collected(
+            [
+                self._metric(task, before.scores, after.scores)
+                for task in self.tasks
+                if task not in self.missing
+            ],
+            notes=[f"{task} was left out. {why}" for task, why in self.missing.items()],
+        )
 
     def _metric(self, task: str, before: Scores, after: Scores) -> Metric | About:
         own = {key: grade for key, grade in before.items() if key.startswith(f"{task}/")}
@@ -120,20 +134,31 @@ class Harness:
         return mean_metric(about, list(pairs.values()), excluded, self.seed, keys=list(pairs))
 
 
+def harness_installed() -> bool:
+    """Whether lm-evaluation-harness is there."""
+    return importlib.util.find_spec("lm_eval") is not None
+
+
 def require_harness() -> None:
     """Refuse early where the harness is not installed.
 
     Raises:
         DataError: it is not.
     """
-    if importlib.util.find_spec("lm_eval") is None:
+    if not harness_installed():
         raise DataError(
-            f"harness_tasks needs lm-evaluation-harness, which is not installed: {_INSTALL}"
+            f"harness_tasks needs lm-evaluation-harness, which is not installed: {INSTALL}"
         )
 
 
-def load_tasks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+def load_tasks(
+    names: Sequence[str], missing: dict[str, str] | None = None
+) -> dict[str, dict[str, Any]]:
     """Return the harness's tasks by the name that was asked for, and by their own below it.
+
+    Args:
+        names: tasks or groups.
+        missing: is told why a task's data cannot be had; none: that is an error.
 
     Raises:
         DataError: a name is unknown, or a task's data cannot be had.
@@ -149,12 +174,25 @@ def load_tasks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     for name in names:
         if name not in known:
             raise DataError(f"harness_tasks: there is no task '{name}'.{did_you_mean(name, known)}")
-    return {name: _load(manager, name) for name in names}
+    found = {}
+    for name in names:
+        try:
+            found[name] = _load(manager, name)
+        except DataError as error:
+            if missing is None:
+                raise
+            missing[name] = str(error)
+    return found
 
 
 def _load(manager: Any, name: str) -> dict[str, Any]:
     try:
         return cast(dict[str, Any], manager.load([name])["tasks"])
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"harness_tasks: '{name}' needs the package '{error.name}', which is not installed: "
+            f"{INSTALL}"
+        ) from error
     except Exception as error:
         if not _is_unreachable(error):
             raise

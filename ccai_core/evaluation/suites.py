@@ -24,7 +24,7 @@ from ccai_core.evaluation.cooperation import Cooperation, conditions
 from ccai_core.evaluation.criteria import Criteria
 from ccai_core.evaluation.effects import detectable_share
 from ccai_core.evaluation.evaluator_files import read_evaluator_file
-from ccai_core.evaluation.harness import Harness, require_harness
+from ccai_core.evaluation.harness import INSTALL, Harness, harness_installed, require_harness
 from ccai_core.evaluation.items import spread
 from ccai_core.evaluation.mt_bench import Helpfulness
 from ccai_core.evaluation.mt_bench_files import MTBench, read_mt_bench
@@ -49,8 +49,14 @@ class Suite(Config):
     attack_prompts: int = Field(8, description="Requests that every attack is tried on.")
     benign_prompts: int = Field(40, description="Harmless requests that look harmful.")
     games: int = Field(2, description="Prisoner's dilemmas against each opponent.")
+    harness_tasks: tuple[str, ...] = Field((), description="Of lm-evaluation-harness.")
+    harness_items: int | None = Field(None, description="Most items of each; none takes all.")
     head_to_head: bool = Field(False, description="Ask which model's answer is better.")
 
+
+# What the plan names: knowledge, sums, common sense, science, truth, instructions.
+_PLAN_TASKS = ("mmlu", "gsm8k", "hellaswag", "arc_challenge", "truthfulqa_mc1", "ifeval")
+_NO_TASKS = ("none",)
 
 SUITES: dict[SuiteName, Suite] = {
     suite.name: suite
@@ -58,10 +64,12 @@ SUITES: dict[SuiteName, Suite] = {
         Suite(name="poc", about="Minutes on a laptop: what a proof of concept shows."),
         Suite(
             name="full",
-            about="Adds attacks, harmless requests, the prisoner's dilemma, and MT-Bench where its "
-            "files are.",
+            about="Adds attacks, harmless requests, the prisoner's dilemma, MT-Bench where its "
+            "files are, and lm-evaluation-harness where it is installed.",
             parts=("criteria", "robustness", "over-refusal", "cooperation", "helpfulness"),
             head_to_head=True,
+            harness_tasks=_PLAN_TASKS,
+            harness_items=50,
         ),
         Suite(
             name="comprehensive",
@@ -76,6 +84,7 @@ SUITES: dict[SuiteName, Suite] = {
                 "benchmark",
             ),
             head_to_head=True,
+            harness_tasks=_PLAN_TASKS,
             attack_prompts=48,
             benign_prompts=120,
             games=10,
@@ -89,9 +98,6 @@ SUITES: dict[SuiteName, Suite] = {
     )
 }
 
-# The other suites run the harness too, where tasks are named; these say when they do not.
-_WITH_HARNESS: tuple[SuiteName, ...] = ("full", "comprehensive")
-
 
 def list_suites() -> str:
     """Say what every suite measures, a paragraph each."""
@@ -100,6 +106,8 @@ def list_suites() -> str:
         blind = ("head to head",) if suite.head_to_head else ()
         parts = ", ".join(("poc measures", *blind, *suite.parts))
         lines += [f"{suite.name:<14} {suite.about}", f"{'':<14} {parts}"]
+        if suite.harness_tasks:
+            lines.append(f"{'':<14} harness: {' '.join(suite.harness_tasks)}")
     return "\n".join(lines)
 
 
@@ -156,11 +164,14 @@ def left_out(config: EvaluationConfig, parts: Sequence[Part]) -> list[str]:
         why.append("MT-Bench was left out: its files were not given (--mt-bench).")
     if "benchmark" in wanted and "benchmark" not in there:
         why.append("AILuminate-style grades were left out: no AILuminate prompts were given.")
-    if config.suite in _WITH_HARNESS and "harness" not in there:
-        why.append(
-            "lm-evaluation-harness was left out: no tasks were named (--evaluation.harness-tasks "
-            "mmlu gsm8k hellaswag arc_challenge truthfulqa_mc1 ifeval)."
+    tasks = SUITES[config.suite].harness_tasks
+    if tasks and "harness" not in there:
+        reason = (
+            "that was asked for (none)"
+            if config.harness_tasks == _NO_TASKS
+            else f"it is not installed ({INSTALL})"
         )
+        why.append(f"lm-evaluation-harness ({', '.join(tasks)}) was left out: {reason}.")
     return why
 
 
@@ -172,9 +183,7 @@ def suite_lines(
 ) -> list[str]:
     """Say before a run what the suite asks, and how large a change it would find at all."""
     parts = suite_parts(config, constitution, hazards, scenarios)
-    asked = "".join(
-        f", {part.name}" + (f" ({part.calls} answers)" if part.calls else "") for part in parts
-    )
+    asked = "".join(f", {part.name}{_size(part)}" for part in parts)
     share = detectable_share(config.safety_prompts)
     return [
         f"suite       {config.suite}: poc measures{asked}",
@@ -184,11 +193,24 @@ def suite_lines(
     ]
 
 
+def _size(part: Part) -> str:
+    if isinstance(part, Harness):
+        most = f", at most {part.items} items of each" if part.items else ""
+        return f" ({' '.join(part.tasks)}{most})"
+    return f" ({part.calls} answers)" if part.calls else ""
+
+
 def _harness(config: EvaluationConfig) -> Harness | None:
-    if not config.harness_tasks:
+    suite = SUITES[config.suite]
+    if config.harness_tasks == _NO_TASKS:
         return None
-    require_harness()
-    return Harness(config.harness_tasks, config.harness_items, config.seed)
+    if config.harness_tasks:
+        require_harness()
+        return Harness(config.harness_tasks, config.harness_items, config.seed)
+    if suite.harness_tasks and harness_installed():
+        items = config.harness_items or suite.harness_items
+        return Harness(suite.harness_tasks, items, config.seed, optional=True)
+    return None
 
 
 def _criteria(

@@ -89,3 +89,36 @@ def test_more_items_find_smaller_effects() -> None:
     sizes = [effects.detectable_share(n) for n in (30, 60, 240, 1200)]
     assert sizes == sorted(sizes, reverse=True)
     assert effects.detectable_mean(100, 1.0) == pytest.approx(0.28, abs=0.001)
+
+
+# Safety scores, 0 to 100, of GPT-4o on the same 100 prompts under seven ways of prompting: mean and
+# standard deviation. From the statistics that the paper's authors published
+# (aelwood/contemplative_alignment, large_benchmark_results/anova_analysis/statistics, bf59835).
+PUBLISHED = {
+    "standard": (59.42, 17.04),
+    "emptiness": (64.65, 14.46),
+    "prior relaxation": (68.86, 15.27),
+    "mindfulness": (69.38, 14.83),
+    "non-duality": (71.26, 15.67),
+    "boundless care": (71.63, 14.64),
+    "contemplative alignment": (74.71, 14.86),
+}
+PROMPTS = 100
+
+
+def test_the_papers_effect_is_that_of_its_published_table() -> None:
+    (before, sd), (after, other) = PUBLISHED["standard"], PUBLISHED["contemplative alignment"]
+    pooled = math.sqrt((sd**2 + other**2) / 2)
+    found = effects.d_from_statistics(after - before, pooled, PROMPTS, PROMPTS)
+    assert round(found.estimate, 2) == 0.96
+    assert (found.low, found.high) == pytest.approx((0.66, 1.25), abs=0.01)
+    # Theirs, 0.9615, divides the squares by n and not by n - 1; the table is rounded.
+    theirs = found.estimate / math.sqrt((PROMPTS - 1) / PROMPTS)
+    assert theirs == pytest.approx(0.9615, abs=0.0015)
+
+
+def test_the_papers_table_was_copied_right() -> None:
+    means, sds = np.array(list(PUBLISHED.values())).T
+    within = (sds**2).mean()
+    # The published F of one-way analysis of variance.
+    assert PROMPTS * means.var(ddof=1) / within == pytest.approx(11.0120, abs=0.02)

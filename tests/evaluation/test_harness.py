@@ -104,15 +104,27 @@ def test_an_unknown_task_is_refused_with_the_nearest_name() -> None:
         load_tasks(["ccai_aritmetic"])
 
 
-def test_a_task_of_the_hub_is_refused_where_there_is_no_network() -> None:
+def test_a_task_of_the_hub_is_refused_or_left_out_where_there_is_no_network() -> None:
     code = (
         "from ccai_core.errors import DataError\n"
         "from ccai_core.evaluation.harness import load_tasks\n"
         "try: load_tasks(['gsm8k'])\n"
-        "except DataError as error: print('refused:', error)"
+        "except DataError as error: print('refused:', error)\n"
+        "missing = {}\n"
+        "found = load_tasks(['gsm8k', 'ccai_arithmetic'], missing)\n"
+        "print('found', *found, 'left out', *missing)"
     )
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     shown = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | offline
     )
     assert "refused: harness_tasks: the data of 'gsm8k' is on the hub" in shown.stdout, shown.stderr
+    assert "found ccai_arithmetic left out gsm8k" in shown.stdout
+
+
+def test_a_task_that_the_suite_named_and_that_cannot_be_had_is_noted() -> None:
+    part = Harness((*TASKS, "gsm8k"), ITEMS, seed=0, optional=True)
+    part.missing["gsm8k"] = "Its data is away."
+    found = part.findings(Outcome({}, {}), Outcome({}, {}))
+    assert found.notes == ("gsm8k was left out. Its data is away.",)
+    assert len(found.too_few) == len(TASKS)

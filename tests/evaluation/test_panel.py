@@ -77,7 +77,7 @@ def model(name: str) -> ModelRef:
 def run(folder: Path, *further: str) -> EvaluationResult:
     config = EvaluationConfig(
         suite="full", safety_prompts=4, scenario_prompts=4, capability_items=2, attack_prompts=2,
-        benign_prompts=3, games=1, response_tokens=8,
+        benign_prompts=3, games=1, response_tokens=8, harness_tasks=("none",),
     )  # fmt: skip
     request = EvaluationRequest(
         baseline=model("bad"), trained=model("good"), judge=model("first"), config=config,

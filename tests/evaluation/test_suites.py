@@ -12,6 +12,7 @@ import pytest
 from ccai_core.constitution import Constitution, load_constitutional_config
 from ccai_core.errors import DataError
 from ccai_core.evaluation.config import EvaluationConfig
+from ccai_core.evaluation.harness import Harness
 from ccai_core.evaluation.run import EvaluationRequest, evaluate
 from ccai_core.evaluation.suites import (
     SUITES,
@@ -39,6 +40,7 @@ HAZARD_PROMPTS = tuple(
 SMALL = EvaluationConfig(
     suite="comprehensive", safety_prompts=4, scenario_prompts=4, capability_items=2,
     response_tokens=8, attack_prompts=2, benign_prompts=3, games=1, examples=4,
+    harness_tasks=("none",),
 )  # fmt: skip
 
 
@@ -173,7 +175,23 @@ def test_the_harness_is_refused_early_where_it_is_not_installed(
         suite_parts(config, load_constitutional_config(), ())
 
 
-def test_a_full_suite_says_that_no_harness_tasks_were_named() -> None:
+def test_a_full_suite_names_the_harness_and_says_when_it_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     config = EvaluationConfig(suite="full")
-    why = left_out(config, suite_parts(config, load_constitutional_config(), ()))
-    assert any("lm-evaluation-harness was left out" in line for line in why)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    said = "lm-evaluation-harness (mmlu, gsm8k, hellaswag, arc_challenge, truthfulqa_mc1, ifeval)"
+    why = [line for line in left_out(config, suite_parts(config, WHOLE, ())) if said in line]
+    assert len(why) == 1
+    assert "not installed (pip install 'ccai-platform[capability]')" in why[0]
+    assert why[0] in "\n".join(suite_lines(config, WHOLE, ()))
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    (harness,) = (p for p in suite_parts(config, WHOLE, ()) if isinstance(p, Harness))
+    assert harness.optional
+    assert (harness.tasks[0], harness.items) == ("mmlu", 50)
+    assert "ifeval, at most 50 items of each" in "\n".join(suite_lines(config, WHOLE, ()))
+    none = EvaluationConfig(suite="full", harness_tasks=("none",))
+    assert any("asked for (none)" in line for line in left_out(none, suite_parts(none, WHOLE, ())))
+    named = EvaluationConfig(suite="poc", harness_tasks=("gsm8k",))
+    assert not any(p.optional for p in suite_parts(named, WHOLE, ()) if isinstance(p, Harness))
