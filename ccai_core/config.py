@@ -14,11 +14,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from ccai_core.errors import ConfigError, did_you_mean
 
 C = TypeVar("C", bound="Config")
+
+_LIMITS = (
+    "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf",
+    "minLength", "maxLength", "pattern",
+)  # fmt: skip
 
 
 class Config(BaseModel):
@@ -27,6 +34,25 @@ class Config(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Give fields their places, and their limits as `allOf`: it means the same to a schema.
+
+        The form of Prefect's UI drops `minimum` and its like beside a type, so that a value out of
+        range is found on the way to the server only, and not said next to its field. And fields
+        lose their order in a PostgreSQL, which sorts the keys of what it keeps by their length.
+        """
+        made = handler(core_schema)
+        fields = handler.resolve_ref_schema(made).get("properties", {}).values()
+        for position, field in enumerate(fields):
+            field["position"] = position
+            limits = {word: field.pop(word) for word in _LIMITS if word in field}
+            if limits:
+                field["allOf"] = [*field.get("allOf", []), limits]
+        return made
 
 
 def parse_config(kind: type[C], values: Mapping[str, Any], where: str) -> C:

@@ -56,6 +56,56 @@ def test_a_form_explains_itself(offer: Any) -> None:
     settings.model_validate({**dict.fromkeys(required, "x"), **made.parameters["config"]})
 
 
+# What Prefect's form keeps of a field's schema when it asks the server whether a value is right.
+KEPT = frozenset(
+    "$ref anyOf allOf default const description enum format items prefixItems properties required "
+    "title type maxItems minItems".split()
+)
+
+
+def as_the_form_sends_it(schema: dict[str, Any]) -> dict[str, Any]:
+    kept = {word: value for word, value in schema.items() if word in KEPT | {"definitions"}}
+    for of in ("definitions", "properties"):
+        if of in kept:
+            kept[of] = {name: as_the_form_sends_it(each) for name, each in kept[of].items()}
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong", "said"),
+    [
+        ({"max_pairs": 0}, ["max_pairs"], "minimum of 1"),
+        ({"training": {"learning_rate": 0}}, ["training", "learning_rate"], "minimum of 0"),
+        ({"device": "tpu"}, ["device"], "tpu"),
+        ({"scenarios": "perhaps"}, ["scenarios"], "boolean"),
+    ],
+)
+def test_a_wrong_value_is_explained_next_to_its_field(
+    field: dict[str, Any], wrong: list[str], said: str
+) -> None:
+    from prefect.utilities.schema_tools.validation import build_error_obj, validate
+
+    (offer,) = (each for each in all_offers() if each.full_name == "poc/quick")
+    made = deployment_of(offer, ServeConfig())
+    schema = as_the_form_sends_it(made._parameter_openapi_schema.model_dump())
+    begun_with = made.parameters["config"]
+    assert build_error_obj(validate({"config": begun_with}, schema))["valid"]
+    answer = build_error_obj(validate({"config": {**begun_with, **field}}, schema))
+    for name in ["config", *wrong]:
+        (answer,) = answer["errors"]
+        assert answer["property"] == name
+    assert said in answer["errors"][0]
+
+
+@pytest.mark.parametrize("offer", all_offers()[:1], ids=lambda offer: offer.full_name)
+def test_fields_keep_their_order_in_a_database_that_sorts_keys(offer: Any) -> None:
+    definitions = deployment_of(offer, ServeConfig())._parameter_openapi_schema.model_dump()
+    config = settings_of(offer.flow)
+    fields = definitions["definitions"][config.__name__]["properties"]
+    placed = sorted(fields, key=lambda name: fields[name]["position"])
+    assert placed == list(config.model_fields)
+
+
 def test_the_nightly_form_and_its_schedule_say_the_same() -> None:
     config = ServeConfig(nightly_at=time_of_day(3, 30), time_zone="Europe/Berlin")
     (offer,) = (each for each in all_offers() if each.nightly)
