@@ -11,3 +11,5 @@ os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "ccai_core,infra,tasks")
 os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
 # Its temporary server takes seconds to start, and on a busy login node longer than its 20.
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+# A server that is away for some minutes is waited for (2, 4, 8 … 256 s), not only for one.
+os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "8")

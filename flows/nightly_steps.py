@@ -11,8 +11,6 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 
-from prefect.artifacts import create_markdown_artifact
-
 from ccai_core.embedded import EMBEDDED_MODEL
 from ccai_core.errors import ConfigError, DataError
 from ccai_core.evaluation.results import EvaluationResult, Metric
@@ -28,6 +26,7 @@ from flows.stages import evaluate_pair
 from infra.registry import Registry, Version
 from infra.workspace import Workspace
 from tasks.models import find_model
+from tasks.shown import show_markdown
 from tasks.site import Site
 
 TREND_FILE = "nights.svg"
@@ -168,7 +167,7 @@ def show_trend(site: Site, history: History) -> Path:
     trend = site.workspace.root / TREND_FILE
     if draw_nights(nights, trend):
         site.run.artifact(trend)
-    create_markdown_artifact(trend_table(nights[-14:]), key="nightly", description="Last nights")
+    show_markdown(trend_table(nights[-14:]), key="nightly", description="Last nights")
     return trend
 
 

@@ -20,7 +20,12 @@ from infra.provenance import code_version, versions
 from infra.tracking import Tracking
 from infra.workspace import Workspace
 from tasks.limits import run_slot
+from tasks.pages import page_of_flow_run, show_mlflow
+from tasks.shown import send_what_is_kept
 from tasks.site import Site
+
+# A run of days is not to end with a hole in its record because a server is being restarted.
+_PATIENCE_S = 600.0
 
 
 def read_cluster(config: RunConfig) -> ClusterConfig:
@@ -58,10 +63,21 @@ def open_site(
             **{f"version.{package}": number for package, number in versions().items()},
             **tags,
         }
+        # Whoever interrupts or cancels a run does not want to wait for a server.
+        patience = 0.0
+        if page := page_of_flow_run():
+            # Markdown: what MLflow's page of the run begins with.
+            about["mlflow.note.content"] = f"[This flow run in Prefect]({page})"
         try:
             with tracking.run(flow_run.get_name() or name, tags=about) as run:
                 run.params(settings)
+                show_mlflow(run)
                 owner = str(flow_run.get_id() or name)
                 yield Site(workspace, cluster, tracking, run, current_show(), owner)
+            patience = _PATIENCE_S
+        except Exception:
+            patience = _PATIENCE_S
+            raise
         finally:
-            tracking.close()
+            tracking.close(patience)
+            send_what_is_kept(patience)

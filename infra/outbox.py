@@ -29,6 +29,7 @@ _REST_S = 15.0
 """How long a server that failed is left alone: its time-outs must not slow the work down."""
 
 _GIVE_UP_AFTER = 2
+_LOOK_EVERY_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,18 @@ class _Call:
 class Outbox:
     """A queue of calls that is emptied whenever something is added and the server answers."""
 
-    def __init__(self, unsent: Path, is_refused: Callable[[Exception], bool]) -> None:
-        """Keep calls in memory; write those that can never be sent to `unsent`.
+    def __init__(
+        self,
+        unsent: Path | None,
+        is_refused: Callable[[Exception], bool],
+        server: str = "tracking",
+    ) -> None:
+        """Keep calls in memory; write those that can never be sent to `unsent`, if that is named.
 
         `is_refused` tells an answer that will not change (a bad value, a deleted run) from a
-        server that cannot be reached now.
+        server that cannot be reached now. `server` is what people call it.
         """
-        self._unsent = unsent
+        self._unsent, self._server = unsent, server
         self._is_refused = is_refused
         self._waiting: deque[_Call] = deque()
         self._rest_until = 0.0
@@ -71,13 +77,34 @@ class Outbox:
         """Try to send everything now, whether or not the server failed a moment ago."""
         _undisturbed(self._flush)
 
-    def close(self) -> None:
+    def close(self, patience: float = 0.0) -> None:
         """Try each kept call a last time, and write down what remains.
 
         Goes past a call that fails, since one that the server chokes on must not take the others
-        with it, but gives up when a second one fails: then the server is away.
+        with it, but gives up when a second one fails: then the server is away. It has `patience`
+        seconds to come back; whoever cannot wait presses Ctrl-C.
         """
-        _undisturbed(self._close)
+        try:
+            self._wait(patience)
+        finally:
+            _undisturbed(self._close)
+
+    def _wait(self, patience: float) -> None:
+        until, is_said = time.monotonic() + patience, False
+        while self._waiting and time.monotonic() < until:
+            kept = len(self._waiting)
+            self.flush()
+            if len(self._waiting) < kept:
+                # It answers; what is left is what it chokes on.
+                return
+            if not is_said:
+                logger.warning(
+                    "All is done but for %d calls to the %s server, which does not answer. Waits "
+                    "for it, %.0f minutes at most; what it has not got then is written down.",
+                    kept, self._server, patience / 60,
+                )  # fmt: skip
+                is_said = True
+            time.sleep(min(_LOOK_EVERY_S, max(0.0, until - time.monotonic())))
 
     def _flush(self) -> None:
         with self._lock:
@@ -89,11 +116,14 @@ class Outbox:
                     return
                 call = self._waiting.popleft()
                 if error is not None:
-                    logger.warning("Tracking refuses %s (%s).", call.what, shown(str(error)))
+                    logger.warning(
+                        "%s refuses %s (%s).",
+                        self._server.capitalize(), call.what, shown(str(error)),
+                    )  # fmt: skip
                     self._write_down([(call, error)])
             if self._away:
                 self._away = False
-                logger.info("The tracking server answers again; sent %d kept calls.", kept)
+                logger.info("The %s server answers again; sent %d kept calls.", self._server, kept)
 
     def _close(self) -> None:
         with self._lock:
@@ -112,13 +142,16 @@ class Outbox:
         self._rest_until = time.monotonic() + _REST_S
         if not self._away:
             logger.warning(
-                "The tracking server does not answer (%.160s …). The run goes on; what it reports "
+                "The %s server does not answer (%.160s …). The run goes on; what it reports "
                 "is kept and sent later.",
-                shown(str(error)),
-            )
+                self._server, shown(str(error)),
+            )  # fmt: skip
         self._away = True
 
     def _write_down(self, unsent: list[tuple[_Call, Exception]]) -> None:
+        if self._unsent is None:
+            logger.warning("The %s server has not got %d things.", self._server, len(unsent))
+            return
         with self._unsent.open("a", encoding="utf-8") as file:
             for call, error in unsent:
                 line = {
@@ -129,8 +162,9 @@ class Outbox:
                 }
                 file.write(json.dumps(line, default=str) + "\n")
         logger.warning(
-            "%d tracking calls could not be sent; they are in %s.", len(unsent), self._unsent
-        )
+            "%d %s calls could not be sent; they are in %s.",
+            len(unsent), self._server, self._unsent,
+        )  # fmt: skip
 
 
 def _undisturbed(work: Callable[[], None]) -> None:

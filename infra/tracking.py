@@ -71,12 +71,12 @@ class Tracking:
         else:
             run.end("FINISHED")
 
-    def close(self) -> None:
+    def close(self, patience: float = 0.0) -> None:
         """Send what is still kept; write what cannot be sent to `mlflow-unsent.jsonl`.
 
-        Also runs when the program ends.
+        A server that is away has `patience` seconds to come back. Also runs when the program ends.
         """
-        self.outbox.close()
+        self.outbox.close(patience)
 
 
 class Run:
@@ -101,6 +101,14 @@ class Run:
             self.id = made.info.run_id
 
         self._send("run", {"tags": dict(tags)}, create)
+
+    @property
+    def page(self) -> str:
+        """Its address for people; empty when the store is no server, or was not reached yet."""
+        server = self._tracking.shown_uri.rstrip("/")
+        if self.id is None or not server.startswith(("http://", "https://")):
+            return ""
+        return f"{server}/#/experiments/{self._tracking.experiment_id}/runs/{self.id}"
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log settings, nested ones as `a.b.c`; a value over 6000 characters is cut."""

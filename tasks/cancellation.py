@@ -18,6 +18,7 @@ from typing import ParamSpec, TypeVar, cast
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,11 @@ class Watch:
         if self._id is None or time.monotonic() < self._next:
             return
         try:
-            with get_client(sync_client=True) as client:
+            # Prefect's client would try for minutes; whoever looks has other things to look after.
+            with (
+                temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+                get_client(sync_client=True) as client,
+            ):
                 state = client.read_flow_run(self._id).state  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001  # work goes on without the server
             logger.debug("The Prefect server does not answer (%s).", error)

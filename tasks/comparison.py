@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 
 from ccai_core.comparison.analysis import ANALYSIS_FILE, research_analysis
 from ccai_core.comparison.build import BuildConfig, build_comparison, plain_origin
@@ -28,6 +27,7 @@ from ccai_core.traced import run_address
 from infra.mlflow_store import shown
 from infra.origin import content_name, find_origin, store_of
 from tasks.policy import RETRIED
+from tasks.shown import show_markdown
 from tasks.site import Site
 
 PAGE_FILE, FIGURES_FOLDER = "comparison.html", "figures"
@@ -108,7 +108,7 @@ def _report(site: Site, comparison: Comparison, files: dict[str, Path]) -> None:
     site.run.tags({"artifact": content_name("comparison", files["data"])})
     for path in files.values():
         site.run.artifact(path, None if path.parent == site.workspace.root else path.parent.name)
-    create_markdown_artifact(
+    show_markdown(
         "\n".join(["# Comparison", "", *(f"- {line}" for line in headline(comparison))]),
         key="comparison",
         description="What the comparison found",

@@ -6,7 +6,6 @@ result = evaluate_models(site, request)
 from __future__ import annotations
 
 from prefect import task
-from prefect.artifacts import create_table_artifact
 
 from ccai_core.evaluation.results import EvaluationResult, Metric
 from ccai_core.evaluation.run import (
@@ -23,6 +22,7 @@ from infra.tracking import Run
 from tasks.places import asking
 from tasks.policy import RETRIED
 from tasks.progress import Progress
+from tasks.shown import show_table
 from tasks.site import Site
 from tasks.steps import make, reused
 
@@ -67,7 +67,7 @@ def evaluate_models(site: Site, request: EvaluationRequest) -> EvaluationResult:
     progress.finish(f"{len(result.metrics)} measures")
     for label, name in (("evaluation", RESULT_FILE), ("logs for `inspect view`", LOGS_FOLDER)):
         site.reported[label] = str((artifact / name).relative_to(site.workspace.root))
-    create_table_artifact(
+    show_table(
         [_row(metric) for metric in result.metrics],
         key="evaluation",
         description=f"{result.trained_model} against {result.baseline_model}, 95% intervals",

@@ -14,10 +14,10 @@ from typing import Any, TypedDict, get_type_hints
 
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow, FlowStateHook
-from prefect.settings import get_current_settings
 
 from ccai_core.types import fingerprint
 from tasks.alerts import Alerts, addresses
+from tasks.pages import page_of_flow_run
 
 _MOST = 500
 
@@ -38,7 +38,7 @@ def tell_of_end(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> N
         # The same failure of the same flow is one piece of news.
         f"flow/{flow.name}/{state.name}/{fingerprint(said)}",
         f"Flow {flow.name}: {flow_run.name} {state.name.lower() if state.name else 'ended'}",
-        f"{said}\n{_page(flow_run)}",
+        f"{said}\n{page_of_flow_run(flow_run.id) or f'Flow run {flow_run.id}'}",
     )
 
 
@@ -52,9 +52,3 @@ def _workspace(flow: Flow[..., Any], flow_run: FlowRun) -> Path:
     values = given if isinstance(given, dict) else given.model_dump()
     fields = get_type_hints(flow.fn)["config"].model_fields
     return Path(values.get("workspace", fields["workspace"].default)).expanduser()
-
-
-def _page(flow_run: FlowRun) -> str:
-    """Return the flow run's page in the UI, if there is a UI."""
-    ui = get_current_settings().ui_url
-    return f"{ui}/runs/flow-run/{flow_run.id}" if ui else f"Flow run {flow_run.id}"

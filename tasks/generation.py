@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import task
-from prefect.artifacts import create_table_artifact
 
 from ccai_core.dataset_files import FUNNEL_FILE, REJECTED_FILE
 from ccai_core.dataset_info import read_info
@@ -22,6 +21,7 @@ from tasks.generation_view import GenerationView
 from tasks.places import asking
 from tasks.policy import RETRIED
 from tasks.progress import Progress
+from tasks.shown import show_table
 from tasks.site import Site
 from tasks.steps import make, reused
 
@@ -77,7 +77,7 @@ def generate_preferences(site: Site, request: PairRequest) -> Pairs:
         "preference-pairs", artifact.fingerprint, str(artifact.folder), "training", funnel.pairs,
         counts={**rows, **funnel.per_principle},
     )  # fmt: skip
-    create_table_artifact(
+    show_table(
         [{"what": name, "candidates": count} for name, count in funnel.steps()],
         key="funnel",
         description=f"From {funnel.candidates} candidates to {funnel.pairs} pairs",

@@ -6,18 +6,14 @@ view.look(read_progress(folder / "progress.json"), waits="")
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from prefect.artifacts import create_table_artifact
-
 from infra.tracking import Run
 from tasks.progress import Progress
-
-logger = logging.getLogger(__name__)
+from tasks.shown import show_table
 
 _METRICS_EVERY_S, _TABLE_EVERY_S = 10.0, 60.0
 _RATES = ("pairs", "calls", "tokens_in", "tokens_out")
@@ -91,11 +87,8 @@ def measured(word: Mapping[str, Any]) -> dict[str, float]:
 
 def _to_prefect(engine: Mapping[str, Any]) -> None:
     errors = ", ".join(f"{count} x {kind}" for kind, count in sorted(engine["errors"].items()))
-    try:
-        create_table_artifact(
-            list(engine["endpoints"]),
-            key="endpoints",
-            description=f"Servers that are asked. Failed attempts: {errors or 'none'}",
-        )
-    except Exception as error:  # noqa: BLE001  # a picture of the work, not the work
-        logger.debug("Prefect cannot show the endpoints (%s).", error)
+    show_table(
+        list(engine["endpoints"]),
+        key="endpoints",
+        description=f"Servers that are asked. Failed attempts: {errors or 'none'}",
+    )

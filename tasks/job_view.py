@@ -6,18 +6,15 @@ job.result(on_poll=view.look)
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
 
 from infra.jobs import Job
-
-logger = logging.getLogger(__name__)
+from tasks.shown import show_table
 
 # A job that floods its log must not flood the Prefect server with it: the file has the rest.
 _LINES_A_LOOK = 50
@@ -73,11 +70,8 @@ class JobView:
             at = f" on {facts['node']}" if facts["node"] else ""
             self._log.info("Job %s (%s): %s%s", self._job.key, facts["job"], facts["state"], at)
         self._shown = facts
-        try:
-            # Again under the same key: a new version of the same artifact.
-            create_table_artifact([facts], key=self._key, description=f"Job {self._job.key}")
-        except Exception as error:  # noqa: BLE001  # a picture of the work, not the work
-            logger.debug("Prefect cannot show job %s (%s).", self._job.key, error)
+        # Again under the same key: a new version of the same artifact.
+        show_table([facts], key=self._key, description=f"Job {self._job.key}")
 
 
 class _Tail:

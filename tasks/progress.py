@@ -6,15 +6,10 @@ progress.update(120, 375, "loss 0.61")
 
 from __future__ import annotations
 
-import logging
 import time
-from uuid import UUID
 
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
-
+from tasks.shown import Bar
 from tasks.site import Site
-
-logger = logging.getLogger(__name__)
 
 _UI_EVERY_S = 5.0
 
@@ -24,7 +19,7 @@ class Progress:
 
     def __init__(self, site: Site, step: str, unit: str) -> None:
         self._site, self._step, self._unit = site, step, unit
-        self._artifact: UUID | None = None
+        self._bar = Bar(step.replace(" ", "-"))
         self._next = 0.0
         self._last: tuple[int, int, str] | None = None
         self._total = 1
@@ -50,13 +45,4 @@ class Progress:
         self._to_prefect(100.0, detail or "done")
 
     def _to_prefect(self, percent: float, text: str) -> None:
-        percent = min(100.0, max(0.0, percent))
-        try:
-            if self._artifact is None:
-                self._artifact = create_progress_artifact(
-                    percent, key=self._step.replace(" ", "-"), description=text
-                )  # type: ignore[assignment]  # a UUID where there is no running event loop
-            else:
-                update_progress_artifact(self._artifact, percent, description=text)
-        except Exception as error:  # noqa: BLE001  # a picture of the work, not the work
-            logger.debug("Prefect cannot show the progress of %s (%s).", self._step, error)
+        self._bar.show(min(100.0, max(0.0, percent)), text)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_table_artifact
 
 from ccai_core.dataset_files import PREPARATION_FILE
 from ccai_core.engines import LocalEngines
@@ -23,6 +22,7 @@ from infra.job_record import Resources
 from tasks.places import Place
 from tasks.policy import RETRIED
 from tasks.progress import Progress
+from tasks.shown import show_table
 from tasks.site import Site
 from tasks.steps import make, reused
 
@@ -75,7 +75,7 @@ def prepare_prompts(site: Site, request: PrepareRequest) -> Prepared:
     site.run.dataset(
         "prompts", artifact.fingerprint, str(artifact.folder), "prompts", preparation.kept
     )
-    create_table_artifact(
+    show_table(
         [{"what": name, "prompts": number} for name, number in preparation.steps()],
         key="prompts",
         description=f"From {preparation.read} prompts to {preparation.kept}",

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 
 from ccai_core.report import ReportData, headlines, write_report
 from tasks.policy import RETRIED
+from tasks.shown import show_markdown
 from tasks.site import Site
 
 
@@ -24,7 +24,7 @@ def publish_report(site: Site, data: ReportData, name: str = "report.html") -> P
     write_report(data, path)
     site.run.artifact(path)
     lines = [f"- {line}" for line in headlines(data)]
-    create_markdown_artifact(
+    show_markdown(
         "\n".join([f"# {data.title}", "", *lines, "", f"Report: `{path}`"]),
         key="report",
         description="What the run found",

@@ -39,7 +39,7 @@ class Seen:
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     made = Seen()
-    monkeypatch.setattr(generation_view, "create_table_artifact", made.table)
+    monkeypatch.setattr(generation_view, "show_table", made.table)
     return made
 
 
@@ -83,12 +83,3 @@ def test_the_same_word_again_is_no_news_for_curves(
     for at in (5.0, 5.0, 6.0):
         view.look({**WORD, "time": at}, "")
     assert len(seen.curves) == 2
-
-
-def test_prefect_being_away_stops_nothing(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(*_: object, **__: object) -> None:
-        raise ConnectionError
-
-    monkeypatch.setattr(generation_view, "create_table_artifact", away)
-    GenerationView(seen, seen, 500).look(WORD, "")  # type: ignore[arg-type]
-    assert seen.updates
