@@ -11,7 +11,7 @@ SIDE_BY_SIDE := -n $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() 
 SLURM  := slurm-wlm munge slurmdbd mariadb-server
 
 .DEFAULT_GOAL := help
-.PHONY: help setup slurm slurm-lab poc up down demo test test-all lint reference docs clean
+.PHONY: help setup slurm slurm-lab poc up down demo test test-all lint audit reference docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,11 +58,16 @@ test: $(STAMP) ## All tests that need neither network nor GPU
 test-all: $(STAMP) ## Also the slow real-model and chaos tests
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "slow or not slow"
 
-lint: $(STAMP) ## Style, types and import rules
+lint: $(STAMP) ## Style, types, import rules and risky calls
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -ll -c pyproject.toml -r ccai_core flows infra tasks
+
+audit: $(STAMP) ## Known vulnerabilities of what is pinned (asks an advisory service)
+	test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install -q pip-audit==2.10.1; }
+	$(VENV)/audit/bin/pip-audit --no-deps --disable-pip -r constraints.txt
 
 reference: $(STAMP) ## Write docs/reference.md from the settings
 	$(BIN)/python docs/generate_reference.py
