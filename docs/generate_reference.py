@@ -36,6 +36,7 @@ from flows.nightly_config import NightlyConfig
 from flows.paper_config import PaperConfig
 from flows.promote_config import PromoteConfig
 from flows.release_config import ReleaseBuildConfig, ReleasePushConfig, ReleaseVerifyConfig
+from flows.reproduce_config import ReproduceConfig
 from flows.serve_config import ServeConfig
 from flows.stack_config import DemoConfig, PlaceConfig, StackConfig
 from flows.sweep_config import SweepConfig
@@ -62,6 +63,7 @@ FLOWS: dict[str, type[BaseModel]] = {
     "release build": ReleaseBuildConfig,
     "release verify": ReleaseVerifyConfig,
     "release push": ReleasePushConfig,
+    "reproduce": ReproduceConfig,
 }
 
 _HEAD = """\

@@ -2,8 +2,9 @@
 
     python -m flows.poc --preset quick --config mine.yaml --max-pairs 100 --training.epochs 1
 
-Later wins: defaults, preset, file, options. Exit code 0 is done, 2 something for the user to mend
-(one paragraph), 130 interrupted or cancelled; a traceback is a bug.
+Later wins: defaults, preset, file, options. Exit code 0 is done, 1 done and what was checked does
+not hold, 2 something for the user to mend (one paragraph), 130 interrupted or cancelled; a
+traceback is a bug.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from infra.guard import guard_children
 
 C = TypeVar("C", bound=Config)
 
-USER_ERROR, INTERRUPTED = 2, 130
+NOT_PASSED, USER_ERROR, INTERRUPTED = 1, 2, 130
 
 
 def preset_names() -> list[str]:
@@ -200,7 +201,7 @@ def run_command(
         out.error("Interrupted; its jobs are ended. The same command goes on where it was.")
         return INTERRUPTED
     out.out.print("\n" + summary.text(), markup=False, highlight=False)
-    return 0
+    return 0 if summary.passed else NOT_PASSED
 
 
 def _quieten(out: Console) -> None:

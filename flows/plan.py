@@ -17,6 +17,7 @@ from ccai_core.evaluation.suites import suite_lines
 from ccai_core.generation import refuse_unusable
 from ccai_core.models import pick_device
 from ccai_core.sft_config import SftConfig
+from ccai_core.training_config import TrainingConfig
 from ccai_core.training_data import read_pairs
 from flows.config import (
     EvaluationFlowConfig,
@@ -38,11 +39,9 @@ def plan_poc(config: PoCConfig) -> str:
     sources = read_sources(config)
     lines = [
         where(config),
-        *_preferences(config, sources),
+        *preference_lines(config, sources),
         *supervised(config.sft, config.max_pairs),
-        f"training    about {estimate_steps(config.training, config.max_pairs)} updates: "
-        f"{config.training.method}, {config.training.epochs} epochs, "
-        f"learning rate {config.training.learning_rate:g}, beta {config.training.beta:g}",
+        training_line(config.training, config.max_pairs),
         _evaluation(config.evaluation, sources),
         *cost_lines(
             read_cluster(config),
@@ -58,7 +57,7 @@ def plan_poc(config: PoCConfig) -> str:
 def plan_preferences(config: PreferenceDataConfig) -> str:
     """Check constitution and prompts and say how much would be generated."""
     cost = cost_lines(read_cluster(config), ("generation",))
-    return "\n".join([where(config), *_preferences(config, read_sources(config)), *cost])
+    return "\n".join([where(config), *preference_lines(config, read_sources(config)), *cost])
 
 
 def plan_training(config: TrainingFlowConfig) -> str:
@@ -113,9 +112,22 @@ def plan_evaluation(config: EvaluationFlowConfig) -> str:
     """Check the prompts and say how many would be asked."""
     sources = read_sources(config)
     cost = cost_lines(read_cluster(config), ("evaluation",))
-    asked = _evaluation(config.evaluation, sources)
-    parts = suite_lines(config.evaluation, sources.constitution, sources.hazards, sources.scenarios)
-    return "\n".join([where(config), asked, *parts, *_left_out(sources), *cost])
+    asked = evaluation_lines(config.evaluation, sources)
+    return "\n".join([where(config), *asked, *_left_out(sources), *cost])
+
+
+def evaluation_lines(config: EvaluationConfig, sources: Sources) -> list[str]:
+    """Say what would be asked, a line a part of the suite."""
+    parts = suite_lines(config, sources.constitution, sources.hazards, sources.scenarios)
+    return [_evaluation(config, sources), *parts]
+
+
+def training_line(config: TrainingConfig, pairs: int) -> str:
+    """Say how long a training would be, and how it would be done."""
+    return (
+        f"training    about {estimate_steps(config, pairs)} updates: {config.method}, "
+        f"{config.epochs} epochs, learning rate {config.learning_rate:g}, beta {config.beta:g}"
+    )
 
 
 def where(config: ModelConfig) -> str:
@@ -132,7 +144,12 @@ def where(config: ModelConfig) -> str:
     )
 
 
-def _preferences(config: PreferenceDataConfig, sources: Sources) -> list[str]:
+def preference_lines(config: PreferenceDataConfig, sources: Sources) -> list[str]:
+    """Say how much would be generated.
+
+    Raises:
+        DataError: some prompts may not be used.
+    """
     refuse_unusable(sources.train, include_restricted=config.preferences.include_restricted)
     principles = len(sources.constitution.principles)
     episodes = math.ceil(config.max_pairs / principles / _YIELD)

@@ -13,6 +13,7 @@ from pydantic import Field
 from ccai_core.config import Config
 from ccai_core.constitution import DEFAULT_CONSTITUTION
 from ccai_core.release.card import Terms
+from flows.config import TrackingUri
 
 
 class ReleaseBuildConfig(Terms):
@@ -28,6 +29,11 @@ class ReleaseBuildConfig(Terms):
         Path("constraints.txt"), description="Exact versions of packages, to make it again with."
     )
     out: Path = Field(Path("release"), description="Folder that is made.")
+    tracking_uri: TrackingUri = Field(
+        None,
+        description="MLflow server that knows the commands; unset: $MLFLOW_TRACKING_URI, else in "
+        "the artifacts' workspace.",
+    )
 
 
 class ReleaseVerifyConfig(Config):

@@ -14,8 +14,8 @@ from ccai_core.release.checksums import problems
 from ccai_core.release.parts import Parts, read_parts
 from ccai_core.release.publish import push_release, upload_plan
 from flows.release_config import ReleaseBuildConfig, ReleasePushConfig, ReleaseVerifyConfig
+from flows.release_recipe import recipe_of
 from flows.results import Summary
-from infra.provenance import code_version, versions
 
 
 def plan_build(config: ReleaseBuildConfig) -> str:
@@ -39,15 +39,16 @@ def build(config: ReleaseBuildConfig) -> Summary:
         CCAIError: a gate is not passed, or the folder cannot be written.
     """
     parts = _parts(config)
-    made_with = {"code": code_version(), **versions()}
-    counts = build_release(parts, config, config.out, config.lock, made_with)
+    recipe, unknown = recipe_of(config, parts)
+    counts = build_release(parts, config, config.out, config.lock, recipe)
     out = shlex.quote(str(config.out))
     return Summary(
         made={"release": str(config.out)},
         findings=tuple(f"{count} pairs {how}." for how, count in sorted(counts.items())),
-        notices=tuple(f"Not shown to be met: {gate}" for gate in parts.failed_gates),
+        notices=(*(f"Not shown to be met: {gate}" for gate in parts.failed_gates), *unknown),
         next_commands=(
             f"python -m flows.release verify {out}",
+            f"python -m flows.reproduce {out} --dry-run",
             f"python -m flows.release push {out} --to me/{shlex.quote(config.name)} --dry-run",
         ),
     )

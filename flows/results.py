@@ -16,6 +16,7 @@ class Summary(Config):
     made: dict[str, str] = Field(description="Label to path or name.")
     findings: tuple[str, ...] = Field((), description="Key numbers in plain words.")
     notices: tuple[str, ...] = Field((), description="What a reader must know.")
+    passed: bool = Field(True, description="Whether what was checked holds; else exit code 1.")
     next_commands: tuple[str, ...] = Field((), description="Commands that go on from here.")
 
     def text(self) -> str:

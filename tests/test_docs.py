@@ -113,6 +113,7 @@ def test_an_option_that_does_not_exist_would_be_noticed(reader, capsys):
         "human_evaluation",
         "paper",
         "release",
+        "reproduce",
         "nightly",
         "promote",
         "serve",

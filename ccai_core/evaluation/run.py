@@ -116,7 +116,7 @@ class EvaluationRequest(Config):
             "parts": fingerprint([(part.name, part.identity) for part in parts]),
             "constitution": self.constitution.fingerprint,
             "trained_on": fingerprint(sorted({normalise(said.text) for said in self.trained_on})),
-            "prompts": fingerprint([_contents(group) for group in self.prompts]),
+            "prompts": prompts_hash(*self.prompts),
             "shipped_items": fingerprint(shipped),
         }
 
@@ -195,6 +195,16 @@ def _parameters(models: Sequence[ModelRef]) -> dict[str, int]:
             # An engine can serve what is not laid out as we know it; its size is then not known.
             continue
     return counts
+
+
+def prompts_hash(
+    ailuminate: Sequence[Prompt],
+    scenarios: Sequence[Prompt],
+    adversarial: Sequence[Prompt] | None = None,
+) -> str:
+    """Return what an evaluation's inputs call the prompts to choose from."""
+    requests = shipped_adversarial() if adversarial is None else adversarial
+    return fingerprint([_contents(group) for group in (ailuminate, scenarios, requests)])
 
 
 def _contents(prompts: Sequence[Prompt]) -> list[dict[str, Any]]:

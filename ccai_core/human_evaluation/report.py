@@ -9,17 +9,10 @@ Comments and names are data: escaped in both.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
-from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-from ccai_core.dataset_card import cell, table
 from ccai_core.human_evaluation.results import PREFERENCE
 from ccai_core.human_evaluation.results import HumanEvaluation as Result
 from ccai_core.human_evaluation.words import (
-    Section,
     comparison,
     number,
     question_title,
@@ -28,6 +21,7 @@ from ccai_core.human_evaluation.words import (
     signed,
     with_interval,
 )
+from ccai_core.report.sections import Section, SectionPage
 
 
 def headline(result: Result) -> tuple[str, ...]:
@@ -39,26 +33,22 @@ def headline(result: Result) -> tuple[str, ...]:
 
 def render_markdown(result: Result) -> str:
     """Return the report as Markdown."""
-    lines = [f"- {cell(line)}" for line in (*headline(result), *result.notes)]
-    parts = ["# Expert review", "\n".join(lines)]
-    for section in sections(result):
-        parts += [f"## {section.title}", cell(section.about)]
-        parts += [table(section.columns, section.rows)] if section.rows else []
-    return "\n\n".join(parts) + "\n"
+    return _page(result).markdown()
 
 
 def render_html(result: Result) -> str:
     """Return the report as a page that loads nothing and runs no script."""
-    style = (files("ccai_core.resources") / "report" / "report.css").read_text("utf-8")
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            result=result,
-            headline=headline(result),
-            sections=tuple(sections(result)),
-            style=Markup(style),  # noqa: S704 (a file of this package)
-        )
+    return _page(result).html()
+
+
+def _page(result: Result) -> SectionPage:
+    facts = (
+        ("Package", result.package),
+        ("Made", result.created),
+        ("Models", ", ".join(result.models)),
+    )
+    return SectionPage(
+        "Expert review", facts, headline(result), result.notes, tuple(sections(result))
     )
 
 
@@ -218,15 +208,4 @@ def _comments(result: Result) -> Section:
             )
             for comment in result.comments
         ),
-    )
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("ccai_core", "resources/human_evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
     )

@@ -6,7 +6,6 @@ comparison(win)      # 'No difference shown: a was preferred to b in 58.3% (41.0
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ccai_core.evaluation.results import Interval
 from ccai_core.human_evaluation.questions import QUESTIONS
@@ -14,15 +13,6 @@ from ccai_core.human_evaluation.results import WinRate
 
 _RELIABLE, _TENTATIVE = 0.8, 0.667
 _TITLES = {question.id: question.title for question in QUESTIONS}
-
-
-class Section(NamedTuple):
-    """A part of the report: a heading, what must be known, and a table."""
-
-    title: str
-    about: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def comparison(win: WinRate) -> str:

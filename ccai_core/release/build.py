@@ -1,6 +1,6 @@
 """A release in Hugging Face's layout: weights, card, data, results, settings, sums.
 
-build_release(parts, Terms(name="ccai-7b", licence="apache-2.0"), Path("release"), lock, versions)
+build_release(parts, Terms(name="ccai-7b", licence="apache-2.0"), Path("release"), lock, recipe)
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import json
 import shlex
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -20,13 +19,10 @@ from ccai_core.files import write_whole
 from ccai_core.release.card import Terms, model_card
 from ccai_core.release.checksums import write_checksums
 from ccai_core.release.parts import EVALUATION_FILE, Parts
+from ccai_core.release.recipe import CONSTITUTION_FILE, RECIPE_FILE, Recipe
 from ccai_core.release.training_data import write_training_data
 
-DATA_FILE, LOCK_FILE, CONSTITUTION_FILE = (
-    "training_data.jsonl",
-    "constraints.txt",
-    "constitution.json",
-)
+DATA_FILE, LOCK_FILE = "training_data.jsonl", "constraints.txt"
 # What a model folder may hold that others need; nothing else leaves the workspace.
 _MODEL_FILES = (
     "*.safetensors",
@@ -36,30 +32,23 @@ _MODEL_FILES = (
     "*.model",
     "*.txt",
 )
-_STAGE = """\
-echo "A supervised stage came before this training, which this script does not repeat." >&2
-exit 2
-"""
 _REPRODUCE = """\
 #!/bin/sh
-# Train this model again, with the settings and package versions that it was made with.
+# Train this model again, evaluate it again, and compare every number with those of this release.
+# Takes the options of `python -m flows.reproduce`, e.g. --dry-run, --prompts FILE, --cluster NAME.
 set -eu
 cd "$(dirname "$0")"
-if grep -q '"prompt_sha256"' {data}; then
-  echo "Some pairs are here as ids only; README.md names the sources of their prompts." >&2
-  exit 2
-fi
-{stage}if ! python -c 'import flows'; then
+if ! python -c 'import flows'; then
   echo "Install ccai-platform at {code} first, with --constraint {lock}." >&2
   exit 2
 fi
-python -m flows.training --config configs/training.yaml --model "${{BASE_MODEL:-{base}}}" \\
-  --no-fallback --pairs {data} --workspace "${{WORKSPACE:-../reproduced}}"
+if [ -n "${{BASE_MODEL:-}}" ]; then set -- --model "$BASE_MODEL" "$@"; fi
+exec python -m flows.reproduce . --workspace "${{WORKSPACE:-../reproduced}}" "$@"
 """
 
 
 def build_release(
-    parts: Parts, terms: Terms, target: Path, lock: Path, versions: Mapping[str, str]
+    parts: Parts, terms: Terms, target: Path, lock: Path, recipe: Recipe
 ) -> dict[str, int]:
     """Write the release whole or not at all; returns how many pairs are whole, and ids only.
 
@@ -68,7 +57,7 @@ def build_release(
         terms: what the card says beside it.
         target: a folder that is not there yet.
         lock: exact versions of packages, for whoever makes it again.
-        versions: what it was made with; `code` is the commit.
+        recipe: how it was made; its version of `code` is the commit.
 
     Raises:
         ConfigError: success criteria are not shown to be met, and no reason is given.
@@ -86,10 +75,10 @@ def build_release(
             folder = Path(scratch) / target.name
             _copy_model(parts.model, folder)
             counts = write_training_data(parts.pairs, parts.info, folder / DATA_FILE)
-            _write_parts(parts, folder)
+            _write_parts(parts, recipe, folder)
             shutil.copyfile(lock, folder / LOCK_FILE)
-            write_whole(folder / "reproduce.sh", _script(parts, terms, versions["code"]))
-            write_whole(folder / "README.md", model_card(parts, terms, counts, versions))
+            write_whole(folder / "reproduce.sh", _script(recipe.versions["code"]))
+            write_whole(folder / "README.md", model_card(parts, terms, counts, recipe.versions))
             write_checksums(folder)
             folder.rename(target)
     except OSError as error:
@@ -117,7 +106,7 @@ def _copy_model(model: Path, folder: Path) -> None:
         shutil.copyfile(file, folder / file.name)
 
 
-def _write_parts(parts: Parts, folder: Path) -> None:
+def _write_parts(parts: Parts, recipe: Recipe, folder: Path) -> None:
     """Write results, settings and constitution, without a word of what may not be passed on."""
     evaluation = parts.evaluation
     if parts.evaluation_record.inputs.get("include_restricted"):
@@ -125,7 +114,10 @@ def _write_parts(parts: Parts, folder: Path) -> None:
     write_whole(folder / "evaluation" / EVALUATION_FILE, evaluation.model_dump_json(indent=1))
     write_whole(folder / CONSTITUTION_FILE, parts.constitution.model_dump_json(indent=1))
     settings = {"training": parts.training_record.inputs["config"]}
+    if parts.sft_record:
+        settings["sft"] = parts.sft_record.inputs["config"]
     write_whole(folder / "configs" / "training.yaml", yaml.safe_dump(settings, sort_keys=False))
+    write_whole(folder / RECIPE_FILE, recipe.model_dump_json(indent=1))
     inputs = {
         "training": parts.training_record.inputs,
         "evaluation": parts.evaluation_record.inputs,
@@ -134,20 +126,5 @@ def _write_parts(parts: Parts, folder: Path) -> None:
     write_whole(folder / "configs" / "inputs.json", json.dumps(inputs, indent=1, default=str))
 
 
-def _script(parts: Parts, terms: Terms, code: str) -> str:
-    """Return what trains the model again, or says why it cannot."""
-    staged = any(parent.startswith("sft-") for parent in parts.training_record.parents)
-    return _REPRODUCE.format(
-        data=DATA_FILE,
-        lock=LOCK_FILE,
-        base=_plain(terms.base_model or parts.training.base_model.partition("@")[0]),
-        code=shlex.quote(code).strip("'"),
-        stage=_STAGE if staged else "",
-    )
-
-
-def _plain(name: str) -> str:
-    """Return a model's name for a script; one that a shell would read otherwise is refused."""
-    if not all(c.isalnum() or c in "._-/" for c in name):
-        raise ConfigError(f"--base-model {name!r}: is no name of a model on the hub.")
-    return name
+def _script(code: str) -> str:
+    return _REPRODUCE.format(lock=LOCK_FILE, code=shlex.quote(code).strip("'"))

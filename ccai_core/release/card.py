@@ -74,7 +74,7 @@ def model_card(
 
 
 def _base(parts: Parts, terms: Terms) -> str:
-    return terms.base_model or parts.training.base_model.partition("@")[0]
+    return terms.base_model or parts.base_model.partition("@")[0]
 
 
 def _entry(metric: Metric, parts: Parts) -> EvalResult:
@@ -196,8 +196,10 @@ def _constitution(parts: Parts) -> str:
 def _again() -> str:
     return (
         "```sh\nsha256sum -c SHA256SUMS        # or: python -m flows.release verify .\n"
-        "sh reproduce.sh\n```\n\n`reproduce.sh` trains with the settings in `configs/`, on the "
-        "pairs of `training_data.jsonl`; where some are ids only, it says so and stops."
+        "sh reproduce.sh              # or: python -m flows.reproduce .\n```\n\n`reproduce.sh` "
+        "trains and evaluates again by `configs/recipe.json`, and says of every number in "
+        "`evaluation/evaluation.json` whether it comes out within its interval. Where pairs are "
+        "ids only, or prompts may not be passed on, it says which file to give."
     )
 
 

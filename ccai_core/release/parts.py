@@ -18,6 +18,7 @@ from ccai_core.errors import ArtifactError, DataError
 from ccai_core.evaluation.results import EvaluationResult
 from ccai_core.evaluation.verdict import verdict_table
 from ccai_core.records import ArtifactRecord, changed_files, read_record
+from ccai_core.sft_config import SftConfig
 from ccai_core.training_config import TrainingResult
 from ccai_core.training_data import file_hash
 
@@ -37,6 +38,19 @@ class Parts(NamedTuple):
     pairs: Path
     info: DatasetInfo
     constitution: Constitution
+    sft_record: ArtifactRecord | None
+    """Of the supervised stage before the training, if there was one."""
+
+    @property
+    def base_model(self) -> str:
+        """Identity of the model before any training."""
+        record = self.sft_record
+        return str(record.inputs["model"]) if record else self.training.base_model
+
+    @property
+    def sft(self) -> SftConfig | None:
+        """Settings of the supervised stage, if there was one."""
+        return SftConfig(**self.sft_record.inputs["config"]) if self.sft_record else None
 
     @property
     def failed_gates(self) -> tuple[str, ...]:
@@ -62,6 +76,7 @@ def read_parts(training: Path, evaluation: Path, pairs: Path, constitution: str)
         pairs=pairs,
         info=read_info(pairs),
         constitution=load_constitutional_config(constitution),
+        sft_record=_stage(training.parent, training_record),
     )
     _belong_together(parts, training, evaluation)
     return parts
@@ -75,6 +90,12 @@ def _complete(folder: Path) -> ArtifactRecord:
         names = ", ".join(file.name for file in changed)
         raise ArtifactError(f"{folder}: was changed since it was made ({names}). Make it again.")
     return record
+
+
+def _stage(artifacts: Path, training: ArtifactRecord) -> ArtifactRecord | None:
+    """Return the record of the supervised stage that a training went on from."""
+    names = [name for name in training.parents if name.startswith("sft-")]
+    return _complete(artifacts / names[0]) if names else None
 
 
 def _result(path: Path, kind: type[C]) -> C:
