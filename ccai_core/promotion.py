@@ -17,7 +17,7 @@ from pydantic import Field
 
 from ccai_core.config import Config
 from ccai_core.evaluation.results import EvaluationResult, Metric
-from ccai_core.evaluation.verdict import CRITERIA, decide
+from ccai_core.evaluation.verdict import decisions
 
 Rank = Literal["challenger", "champion"]
 
@@ -69,7 +69,7 @@ def check_promotion(
     if rank == "challenger":
         return harms
     gains = (_gain(metrics, config, weak),) if config.gain else ()
-    return (*harms, *gains, *_criteria(result, metrics, config.all_met))
+    return (*harms, *gains, *_criteria(result, config.all_met))
 
 
 def _harm(
@@ -104,15 +104,11 @@ def _gain(metrics: Mapping[str, Metric], config: PromotionConfig, weak: bool) ->
     return Check(title=title, passed=False, why=said)
 
 
-def _criteria(
-    result: EvaluationResult, metrics: Mapping[str, Metric], all_met: bool
-) -> Iterable[Check]:
-    for criterion in CRITERIA:
-        metric = next((metrics[name] for name in criterion.metrics if name in metrics), None)
-        verdict, why = decide(criterion, metric, result.judge.weak)
-        passed = verdict == "met" if all_met else verdict != "not met"
-        title = f"{'' if all_met else 'not missed: '}{criterion.title}"
-        yield Check(title=title, passed=passed, why=why)
+def _criteria(result: EvaluationResult, all_met: bool) -> Iterable[Check]:
+    for each in decisions(result.metrics, result.judge.weak):
+        passed = each.verdict == "met" if all_met else each.verdict != "not met"
+        title = f"{'' if all_met else 'not missed: '}{each.criterion.title}"
+        yield Check(title=title, passed=passed, why=each.why)
 
 
 def _better(metric: Metric) -> tuple[float, float]:

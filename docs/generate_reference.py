@@ -40,6 +40,7 @@ from flows.reproduce_config import ReproduceConfig
 from flows.serve_config import ServeConfig
 from flows.stack_config import DemoConfig, PlaceConfig, StackConfig
 from flows.sweep_config import SweepConfig
+from flows.validation_config import ValidationConfig
 from infra.cluster import ClusterConfig, Container, FleetDefaults, Limits
 
 PAGE = Path(__file__).with_name("reference.md")
@@ -50,6 +51,7 @@ FLOWS: dict[str, type[BaseModel]] = {
     "training": TrainingFlowConfig,
     "sweep": SweepConfig,
     "evaluation": EvaluationFlowConfig,
+    "validation": ValidationConfig,
     "nightly": NightlyConfig,
     "promote": PromoteConfig,
     "serve": ServeConfig,

@@ -13,7 +13,9 @@ from pathlib import Path
 from ccai_core.constitution import Constitution, load_constitutional_config
 from ccai_core.dataset_info import SourceLicence, is_dataset
 from ccai_core.errors import DataError
+from ccai_core.evaluation.items import texts_trained_on
 from ccai_core.prompts.given import SCENARIOS, expanded, gather, locate
+from ccai_core.prompts.leaks import find_leaks
 from ccai_core.prompts.preparation import LeftOut
 from ccai_core.prompts.selection import select
 from ccai_core.types import Prompt
@@ -68,6 +70,37 @@ def read_sources(config: SourceConfig) -> Sources:
         tuple(_artifacts(config.prompts)),
         (*gathered.notices, *_in_words(selected.left_out)),
     )
+
+
+@dataclass(frozen=True)
+class WholeFile:
+    """The hazard prompts of files as they are, both sides."""
+
+    prompts: tuple[Prompt, ...]
+    trained_on: int
+    """Left out, for a model was trained on them."""
+    other_side: int
+    """Left out, for nobody knows whether one was."""
+
+
+def whole_hazards(names: Iterable[str], pairs: Path | None) -> WholeFile:
+    """Return every hazard prompt of the named files, but for what was trained on.
+
+    Nothing is cleaned away: a benchmark asks each of its prompts. Without `pairs` only the test
+    side is known not to be in any.
+
+    Raises:
+        DataError: a file or the pairs cannot be read.
+    """
+    found = gather([locate(name) for name in expanded(names)], strict=True).prompts
+    hazards = [prompt for prompt in found if prompt.hazard]
+    if pairs is None:
+        held_out = tuple(prompt for prompt in hazards if prompt.split == "test")
+        return WholeFile(held_out, 0, len(hazards) - len(held_out))
+    leaks = {leak.evaluated_id for leak in find_leaks(texts_trained_on(pairs), hazards)}
+    # What was not trained on is held out, whichever side it is on.
+    unseen = [p.model_copy(update={"split": "test"}) for p in hazards if p.id not in leaks]
+    return WholeFile(tuple(unseen), len(hazards) - len(unseen), 0)
 
 
 def _in_words(left_out: Iterable[LeftOut]) -> Iterable[str]:

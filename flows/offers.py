@@ -15,8 +15,8 @@ from ccai_core.config import Config
 from flows.cli import preset_about, preset_names, preset_values
 
 _PLAIN = "default"
-# The one flow whose settings presets are written for.
-_WHOLE_WAY = "poc"
+# The one flow whose settings presets are written for, but for one preset.
+_WHOLE_WAY, _VALIDATION = "poc", "validation"
 _NIGHTLY = "nightly"
 _TAGS: dict[str, tuple[str, ...]] = {
     "poc": ("data", "training", "evaluation"),
@@ -25,6 +25,7 @@ _TAGS: dict[str, tuple[str, ...]] = {
     "training": ("training",),
     "sweep": ("training",),
     "evaluation": ("evaluation",),
+    _VALIDATION: ("evaluation", "validation"),
     "nightly": ("evaluation", "nightly"),
     "promote": ("registry",),
 }
@@ -52,11 +53,13 @@ class Offer(NamedTuple):
 
 def all_offers() -> list[Offer]:
     """Return every deployment, in the order in which they are read."""
-    return [
-        _offer(module, name)
-        for module in _TAGS
-        for name in (preset_names() if module == _WHOLE_WAY else [_PLAIN])
-    ]
+    return [_offer(module, name) for module in _TAGS for name in _names(module)]
+
+
+def _names(module: str) -> list[str]:
+    if module == _WHOLE_WAY:
+        return [name for name in preset_names() if name != _VALIDATION]
+    return [_PLAIN, _VALIDATION] if module == _VALIDATION else [_PLAIN]
 
 
 def settings_of(flow: Flow[Any, Any]) -> type[Config]:

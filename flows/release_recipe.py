@@ -22,6 +22,7 @@ from ccai_core.release.recipe import (
 from flows.cli import parse
 from flows.config import EvaluationFlowConfig, PoCConfig, PreferenceDataConfig, SourceConfig
 from flows.release_config import ReleaseBuildConfig
+from flows.validation_config import ValidationConfig
 from infra.origin import find_origin, store_of
 from infra.provenance import code_version, versions
 
@@ -29,6 +30,7 @@ _COMMANDS: dict[str, type[SourceConfig]] = {
     "flows.poc": PoCConfig,
     "flows.preference_data": PreferenceDataConfig,
     "flows.evaluation": EvaluationFlowConfig,
+    "flows.validation": ValidationConfig,
 }
 
 
@@ -104,5 +106,7 @@ def _asked(settings: SourceConfig | None, what: str) -> tuple[AskedPrompts | Non
     files = tuple(
         PromptFile(name=Path(source.name).name, content=source.content) for source in sources
     )
-    whole = bool(getattr(settings, "whole_file", False))
-    return AskedPrompts(prompts=files, scenarios=settings.scenarios, whole_file=whole), ()
+    hazards = "cleaned"
+    if isinstance(settings, ValidationConfig) and settings.whole_file:
+        hazards = "unseen" if settings.pairs else "test side"
+    return AskedPrompts(prompts=files, scenarios=settings.scenarios, hazards=hazards), ()

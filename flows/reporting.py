@@ -77,9 +77,10 @@ def evaluation_report(
     sources: Sources,
     model: ModelRef,
     evaluation: EvaluationResult,
+    flow: str = "evaluation",
 ) -> ReportData:
-    """Gather what the report of an evaluation alone shows."""
-    return _report(config, "evaluation", sources, model, evaluation).model_copy(
+    """Gather what the report of an evaluation alone shows; `flow` is whose it is."""
+    return _report(config, flow, sources, model, evaluation).model_copy(
         update={"next_steps": (_mlflow(site),)}
     )
 

@@ -30,7 +30,7 @@ from ccai_core.types import fingerprint
 from flows.command import carried_over
 from flows.config import EvaluationFlowConfig, PreferenceDataConfig, SourceConfig
 from flows.cost import Step, cost_lines
-from flows.inputs import Sources, read_sources
+from flows.inputs import Sources, read_sources, whole_hazards
 from flows.plan import evaluation_lines, preference_lines, supervised, training_line, where
 from flows.reproduce_config import ReproduceConfig
 from flows.session import read_cluster
@@ -69,9 +69,12 @@ def read_plan(config: ReproduceConfig) -> Plan:
     recipe, constitution = read_recipe(folder), read_constitution(folder)
     released = _released(folder)
     evaluation = _evaluation(config, recipe)
-    evaluated = _sources(evaluation, constitution)
-    _refuse_other_items(recipe, released, evaluated)
     data = folder / DATA_FILE
+    evaluated = _sources(evaluation, constitution)
+    if recipe.evaluated and recipe.evaluated.hazards != "cleaned":
+        pairs = (config.pairs or data) if recipe.evaluated.hazards == "unseen" else None
+        evaluated = _with_whole_file(evaluated, evaluation, pairs)
+    _refuse_other_items(recipe, released, evaluated)
     plan = Plan(
         recipe,
         released,
@@ -213,6 +216,20 @@ def _asked(asked: AskedPrompts | None, config: ReproduceConfig, what: str) -> di
 def _sources(config: SourceConfig, constitution: Constitution) -> Sources:
     """Return the prompts of a step, under the release's own constitution."""
     return replace(read_sources(config), constitution=constitution)
+
+
+def _with_whole_file(sources: Sources, config: SourceConfig, pairs: Path | None) -> Sources:
+    """Take the hazard prompts of both sides, as a validation does, but for those of the pairs.
+
+    Raises:
+        DataError: these are ids only, so that nobody can tell which prompts they were made of.
+    """
+    if pairs and withheld_rows(pairs):
+        raise DataError(
+            "The release was validated on all hazard prompts but those that it was trained on, and "
+            "it holds some pairs as ids only, by which these cannot be told. Give --pairs."
+        )
+    return replace(sources, hazards=whole_hazards(config.prompts, pairs).prompts)
 
 
 def _refuse_other_items(recipe: Recipe, released: EvaluationResult, sources: Sources) -> None:

@@ -109,6 +109,7 @@ def test_an_option_that_does_not_exist_would_be_noticed(reader, capsys):
         "training",
         "sweep",
         "evaluation",
+        "validation",
         "compare",
         "human_evaluation",
         "paper",

@@ -65,6 +65,16 @@ class Benchmark:
         return 0 if self.given else len(self.prompts)
 
     @property
+    def most_tokens(self) -> int:
+        """How many tokens one model writes at most."""
+        return self.calls * SAMPLING.max_new_tokens
+
+    @property
+    def judged(self) -> int:
+        """One an answer."""
+        return self.calls
+
+    @property
     def identity(self) -> Any:
         """Prompts, references, generation settings, given verdicts."""
         given = {w: [item.model_dump() for item in items] for w, items in self.given.items()}

@@ -98,6 +98,16 @@ class Cooperation:
         return len(self.keys) * ROUNDS
 
     @property
+    def most_tokens(self) -> int:
+        """How many tokens one model writes at most."""
+        return self.calls * _TOKENS
+
+    @property
+    def judged(self) -> int:
+        """None: moves are read."""
+        return 0
+
+    @property
     def identity(self) -> Any:
         """Rules, system prompts, number of games, seed."""
         return [_RULES, _ASK, dict(self.conditions), self.repeats, self.seed]

@@ -71,6 +71,16 @@ class Harness:
         return 0
 
     @property
+    def most_tokens(self) -> int:
+        """The same."""
+        return 0
+
+    @property
+    def judged(self) -> int:
+        """None: the harness grades by itself."""
+        return 0
+
+    @property
     def identity(self) -> Any:
         """Tasks, items of each, and the harness's version."""
         return [self.tasks, self.items, version("lm-eval")]

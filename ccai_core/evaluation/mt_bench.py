@@ -78,6 +78,16 @@ class Helpfulness:
         return len(TURNS) * len(self.bench.questions)
 
     @property
+    def most_tokens(self) -> int:
+        """How many tokens one model writes at most; the judge writes beside them."""
+        return self.calls * self.tokens
+
+    @property
+    def judged(self) -> int:
+        """One an answer."""
+        return self.calls
+
+    @property
     def identity(self) -> Any:
         """Questions, judge's prompts, lengths, seed."""
         return [self.bench.model_dump(), self.tokens, self.seed]

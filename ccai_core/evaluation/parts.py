@@ -89,6 +89,14 @@ class Part(Protocol):
         """How many completions of one model it asks for."""
 
     @property
+    def most_tokens(self) -> int:
+        """How many tokens one model writes for them at most."""
+
+    @property
+    def judged(self) -> int:
+        """How many of one model's answers are judged."""
+
+    @property
     def identity(self) -> Any:
         """All that determines what it finds, JSON-like, for the fingerprint of the evaluation."""
 

@@ -77,6 +77,16 @@ class Robustness:
         return turns * len(self.systems) * len(self.prompts)
 
     @property
+    def most_tokens(self) -> int:
+        """How many tokens one model writes at most."""
+        return self.calls * self.sampling.max_new_tokens
+
+    @property
+    def judged(self) -> int:
+        """One a trial."""
+        return len(self.keys)
+
+    @property
     def identity(self) -> Any:
         """Requests, attacks, system prompts, sampling, seed."""
         attacks = [(a.name, a.wrap("?"), [m.model_dump() for m in a.shown]) for a in self.attacks]
@@ -183,6 +193,16 @@ class OverRefusal:
     def calls(self) -> int:
         """Completions of one model."""
         return len(self.prompts)
+
+    @property
+    def most_tokens(self) -> int:
+        """How many tokens one model writes at most."""
+        return self.calls * self.sampling.max_new_tokens
+
+    @property
+    def judged(self) -> int:
+        """One an answer."""
+        return self.calls
 
     @property
     def identity(self) -> Any:

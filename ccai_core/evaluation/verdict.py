@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ccai_core.evaluation.results import Interval, Metric, Table
 
@@ -92,14 +92,34 @@ def decide(criterion: Criterion, metric: Metric | None, weak_judge: bool) -> tup
     return "not measurable at this size", f"The interval holds both, with n = {metric.n}."
 
 
-def verdict_table(metrics: Sequence[Metric], weak_judge: bool) -> Table:
-    """Return the criteria with their verdicts as a table for reports."""
+class Decision(NamedTuple):
+    """A criterion and what became of it."""
+
+    criterion: Criterion
+    verdict: Verdict
+    why: str
+    value: Interval | None
+    """What was compared with what is wanted."""
+    metric: Metric | None
+    """What decided."""
+
+
+def decisions(metrics: Sequence[Metric], weak_judge: bool) -> tuple[Decision, ...]:
+    """Decide every criterion, each by the best measure of it that there is."""
     of_id: Mapping[str, Metric] = {metric.id: metric for metric in metrics}
-    rows = []
+    found = []
     for criterion in CRITERIA:
         metric = next((of_id[name] for name in criterion.metrics if name in of_id), None)
         verdict, why = decide(criterion, metric, weak_judge)
         value = criterion.value(metric) if metric is not None else None
+        found.append(Decision(criterion, verdict, why, value, metric))
+    return tuple(found)
+
+
+def verdict_table(metrics: Sequence[Metric], weak_judge: bool) -> Table:
+    """Return the criteria with their verdicts as a table for reports."""
+    rows = []
+    for criterion, verdict, why, value, metric in decisions(metrics, weak_judge):
         numbers = (value.estimate, value.low, value.high) if value else (None, None, None)
         rows.append(
             (

@@ -56,7 +56,9 @@ def find_prompts(asked: AskedPrompts | None, given: Iterable[str], what: str) ->
 
 
 def withheld_rows(data: Path) -> list[dict[str, Any]]:
-    """Return the rows of a release's training data that are ids only."""
+    """Return the rows of a release's training data that are ids only; other pairs have none."""
+    if data.suffix != ".jsonl":
+        return []
     lines = data.read_text(encoding="utf-8").split("\n")
     rows = (json.loads(line) for line in lines if line.strip())
     return [row for row in rows if "prompt_sha256" in row]

@@ -16,7 +16,7 @@ from ccai_core.constitution import Constitution, load_constitutional_config
 from ccai_core.dataset_info import DatasetInfo, read_info
 from ccai_core.errors import ArtifactError, DataError
 from ccai_core.evaluation.results import EvaluationResult
-from ccai_core.evaluation.verdict import verdict_table
+from ccai_core.evaluation.verdict import decisions
 from ccai_core.records import ArtifactRecord, changed_files, read_record
 from ccai_core.sft_config import SftConfig
 from ccai_core.training_config import TrainingResult
@@ -55,8 +55,10 @@ class Parts(NamedTuple):
     @property
     def failed_gates(self) -> tuple[str, ...]:
         """The success criteria that the evaluation does not show to be met, with the verdict."""
-        table = verdict_table(self.evaluation.metrics, self.evaluation.judge.weak)
-        return tuple(f"{row[0]}: {row[1]}" for row in table.rows if row[1] != "met")
+        found = decisions(self.evaluation.metrics, self.evaluation.judge.weak)
+        return tuple(
+            f"{each.criterion.title}: {each.verdict}" for each in found if each.verdict != "met"
+        )
 
 
 def read_parts(training: Path, evaluation: Path, pairs: Path, constitution: str) -> Parts:

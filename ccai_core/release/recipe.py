@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -44,8 +44,10 @@ class AskedPrompts(Config):
 
     prompts: tuple[PromptFile, ...] = Field((), description="Sources and files.")
     scenarios: bool = Field(True, description="Whether the shipped scenarios were used as well.")
-    whole_file: bool = Field(
-        False, description="Whether hazard prompts of both sides were asked, as validation does."
+    hazards: Literal["cleaned", "test side", "unseen"] = Field(
+        "cleaned",
+        description="Which hazard prompts: the test side as cleaning leaves it, the test side "
+        "as it is, or all but those of the pairs (a validation).",
     )
 
 

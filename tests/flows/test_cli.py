@@ -31,6 +31,8 @@ from flows.config import (
 from flows.plan import plan_evaluation, plan_poc, plan_preferences, plan_training
 from flows.preparation import plan_prepare
 from flows.results import Summary
+from flows.validation_config import ValidationConfig
+from flows.validation_plan import plan_validation
 
 FLOWS: dict[str, tuple[type[Config], Callable[[Any], str], list[str]]] = {
     "poc": (PoCConfig, plan_poc, []),
@@ -38,6 +40,7 @@ FLOWS: dict[str, tuple[type[Config], Callable[[Any], str], list[str]]] = {
     "preference_data": (PreferenceDataConfig, plan_preferences, []),
     "training": (TrainingFlowConfig, plan_training, ["--pairs", "pairs.jsonl"]),
     "evaluation": (EvaluationFlowConfig, plan_evaluation, ["--trained", "model"]),
+    "validation": (ValidationConfig, plan_validation, ["--trained", "model"]),
 }
 
 
@@ -152,6 +155,17 @@ def test_a_phase_fits_the_gpus_that_it_names(phase: str) -> None:
         fitting = plan(shape, config, 1500, "bf16", "cuda")
         assert (fitting.method, fitting.offload) == ("full", "none")
         assert fitting.total_mb <= 80_000
+
+
+def test_what_was_checked_and_does_not_hold_ends_with_1(command: Command) -> None:
+    kind, _, _ = FLOWS["poc"]
+    for passed, code in ((True, 0), (False, 1)):
+        found = Summary(made={"report": "here"}, findings=("said",), passed=passed)
+        ended = run_command(
+            kind, lambda _, found=found: found, lambda _: "plan", prog="x", about="", arguments=()
+        )
+        assert ended == code
+        assert "said" in command.capsys.readouterr().out
 
 
 def test_help_and_error_list_the_presets(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,12 +9,20 @@ from pathlib import Path
 import pytest
 
 from ccai_core.dataset_files import text_hash
+from ccai_core.errors import DataError
 from ccai_core.evaluation.results import EvaluationResult, Interval
+from ccai_core.prompts.scenarios import shipped_scenarios
+from ccai_core.records import ArtifactRecord
 from ccai_core.release.checksums import write_checksums
+from ccai_core.release.needed import refuse_other_pairs, refuse_other_prompts
+from ccai_core.release.parts import read_parts
 from ccai_core.release.recipe import read_recipe
 from ccai_core.release.reproduction import Reproduction, compare_numbers, reproduction_page
+from ccai_core.sft_config import SftConfig
 from flows.cli import run_command
 from flows.release import main as release_main
+from flows.release_config import ReleaseBuildConfig
+from flows.release_recipe import recipe_of
 from flows.reproduce import reproduce
 from flows.reproduce_config import ReproduceConfig
 from flows.reproduce_plan import plan_reproduction
@@ -70,6 +78,23 @@ def test_the_recipe_is_the_one_that_the_model_was_made_by(finished, release):
     assert recipe.evaluated.scenarios
 
 
+def test_a_supervised_stage_is_part_of_the_recipe(finished):
+    folders = [finished.artifact(kind) for kind in ("training", "evaluation", "pairs")]
+    parts = read_parts(*folders, finished.values["constitution"])
+    stage = ArtifactRecord(
+        kind="sft", fingerprint="1", created="now", files={},
+        inputs={"model": "base@1", "config": SftConfig(epochs=2).model_dump(exclude={"ranks"})},
+    )  # fmt: skip
+    training, evaluated, pairs = folders
+    config = ReleaseBuildConfig(
+        training=training, evaluation=evaluated, pairs=pairs, name="x", licence="mit"
+    )
+    recipe, unknown = recipe_of(config, parts._replace(sft_record=stage))
+    assert recipe.sft == SftConfig(epochs=2)
+    assert recipe.base_model == "base@1"
+    assert unknown == ()
+
+
 def test_by_its_recipe_the_very_same_is_found_again(finished, release, capsys):
     # In the workspace where it was made: were one setting another, something would be made anew.
     before = sorted((finished.workspace / "artifacts").iterdir())
@@ -91,6 +116,7 @@ def test_by_its_recipe_the_very_same_is_found_again(finished, release, capsys):
     assert all(metric.title in page for metric in measured)
 
 
+@pytest.mark.slow
 def test_a_number_outside_of_its_interval_ends_with_1_and_is_named(
     finished, release, tmp_path, capsys
 ):
@@ -120,8 +146,6 @@ def test_a_dry_run_says_what_and_how_much_and_makes_nothing(release, finished, t
     assert f"pairs       {pairs}: " in told
     assert "training    about" in told
     assert "evaluation  4 prompts for safety" in told
-    assert command(*arguments, "--generate", "--dry-run") == 0
-    assert "pairs       12 from about" in capsys.readouterr().out
     assert not workspace.exists()
 
 
@@ -140,40 +164,38 @@ def test_a_model_that_was_a_folder_must_be_named(release, capsys):
     assert "--model FOLDER" in told
 
 
+def withheld(rows: list[dict], text: str, source: str) -> str:
+    """Return the rows as a release has them whose prompts may not be passed on."""
+    return "".join(
+        json.dumps(
+            {
+                "prompt_id": row["prompt_id"],
+                "prompt_sha256": text_hash(text or row["prompt"][-1]["content"]),
+                "source": source,
+                "hazard": None,
+                "principle": row["principle"],
+            }
+        )
+        + "\n"
+        for row in rows
+    )
+
+
 def test_withheld_pairs_say_which_file_to_give(release, finished, tmp_path, capsys):
     rows = [json.loads(line) for line in (release / "training_data.jsonl").open(encoding="utf-8")]
-
-    def withheld(text: str, source: str) -> str:
-        return "".join(
-            json.dumps(
-                {
-                    "prompt_id": row["prompt_id"],
-                    "prompt_sha256": text_hash(text or row["prompt"][-1]["content"]),
-                    "source": source,
-                    "hazard": None,
-                    "principle": row["principle"],
-                }
-            )
-            + "\n"
-            for row in rows
-        )
-
-    unknown = changed(
-        release, tmp_path / "a", "training_data.jsonl", withheld("?", "ailuminate-practice")
-    )
-    given = ("--model", finished.values["model"], "--dry-run")
-    assert command(unknown, *given) == 2
-    told = " ".join(capsys.readouterr().err.split())
-    assert f"{len(rows)} of 'ailuminate-practice' (AILuminate" in told
-    assert "--prompts FILE" in told
-    assert command(unknown, *given, "--pairs", finished.artifact("pairs")) == 2
-    assert "are not the pairs that the release was trained on" in capsys.readouterr().err
+    unknown = tmp_path / "unknown.jsonl"
+    unknown.write_text(withheld(rows, "?", "ailuminate-practice"), encoding="utf-8")
+    with pytest.raises(DataError) as missing:
+        refuse_other_prompts(unknown, shipped_scenarios())
+    assert f"{len(rows)} of 'ailuminate-practice' (AILuminate" in str(missing.value)
+    assert "--prompts FILE" in str(missing.value)
+    with pytest.raises(DataError, match="are not the pairs that the release was trained on"):
+        refuse_other_pairs(unknown, finished.artifact("pairs"))
     # Whoever has the prompts generates the pairs again; whoever has the pairs trains on them.
-    known = changed(release, tmp_path / "b", "training_data.jsonl", withheld("", "scenarios"))
-    assert command(known, *given) == 0
+    known = changed(release, tmp_path / "b", "training_data.jsonl", withheld(rows, "", "scenarios"))
+    refuse_other_pairs(known / "training_data.jsonl", finished.artifact("pairs"))
+    assert command(known, "--model", finished.values["model"], "--dry-run") == 0
     assert "pairs       12 from about" in capsys.readouterr().out
-    assert command(known, *given, "--pairs", finished.artifact("pairs")) == 0
-    assert f"pairs       {len(rows)}: " in capsys.readouterr().out
 
 
 def test_prompt_files_are_known_by_their_content(release, finished, tmp_path, capsys):
@@ -206,6 +228,14 @@ def test_numbers_are_compared_with_the_released_intervals():
     assert {n.why for n in found if n.name == gone} == {"It was not measured this time."}
     if judged.title != gone:
         assert all(n.outcome == "not measurable" for n in found if n.name == judged.title)
+    far = released.metrics[0].model_copy(
+        update={"trained": Interval(estimate=9.0, low=8.0, high=10.0)}
+    )
+    lying = released.model_copy(update={"metrics": (far, *released.metrics[1:])})
+    off = [n for n in compare_numbers(lying, released) if n.outcome != "reproduced"]
+    assert [(n.name, n.which, n.outcome) for n in off] == [(far.title, "after", "not reproduced")]
+    made = Reproduction(release="r", created="now", command="c", numbers=tuple(off))
+    assert not made.passed
     page = reproduction_page(
         Reproduction(release="r", created="now", command="c", numbers=found, notes=("<b>",))
     )

@@ -30,8 +30,11 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_flow_and_every_preset_is_offered() -> None:
     names = {offer.full_name for offer in all_offers()}
-    assert {f"poc/{preset}" for preset in preset_names()} <= names
-    flows = {"training", "evaluation", "sweep", "nightly", "promote", "prepare-data"}
+    whole_way = {preset for preset in preset_names() if preset != "validation"}
+    assert {f"poc/{preset}" for preset in whole_way} <= names
+    assert "poc/validation" not in names
+    assert "validation/validation" in names
+    flows = {"training", "evaluation", "validation", "sweep", "nightly", "promote", "prepare-data"}
     assert {f"{flow}/default" for flow in flows} <= names
     assert all(name in plan_serve(ServeConfig()) for name in names)
 
