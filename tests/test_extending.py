@@ -65,4 +65,4 @@ def test_a_part_finds_the_model_that_says_less():
     assert (metric.n, metric.baseline.estimate, metric.trained.estimate) == (12, 9, 4)
     assert metric.p_value < 0.01
     assert not metric.higher_is_better
-    assert part.calls == 12
+    assert (part.calls, part.most_tokens, part.judged) == (12, 12 * 32, 0)

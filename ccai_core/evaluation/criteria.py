@@ -64,6 +64,16 @@ class Criteria:
         return 0
 
     @property
+    def most_tokens(self) -> int:
+        """None either."""
+        return 0
+
+    @property
+    def judged(self) -> int:
+        """One a scenario and criterion."""
+        return len(list(self._keys()))
+
+    @property
     def identity(self) -> Any:
         """Scenarios, criteria, sampling, seed."""
         prompts = [(p.id, p.text, p.principle) for p in self.prompts]

@@ -44,7 +44,7 @@ def size_of(
         DataError: there is too little to evaluate on, or a file of the suite cannot be used.
     """
     items = select_items(config, hazards, scenarios, shipped_adversarial(), trained=())
-    parts = suite_parts(config, constitution, hazards)
+    parts = suite_parts(config, constitution, hazards, scenarios)
     rated = len(items.safety) + sum(len(criteria_for(p, constitution)) for p in items.scenarios)
     duels = len(items.scenarios) if SUITES[config.suite].head_to_head else 0
     return Size(
