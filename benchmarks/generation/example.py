@@ -32,6 +32,8 @@ class Counted:
     """What came of a run. A pair is a revision that is whole: the example filters nothing."""
 
     pairs: int = 0
+    usable: int = 0
+    """Pairs whose response and critique are whole too, which is what ours trains on."""
     calls: int = 0
     tokens: int = 0
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -62,15 +64,17 @@ async def in_its_order(
 
     async def process(prompt: Prompt) -> None:
         principle = dice.choice(constitution.principles)
-        turns = opening(prompt, config, shots)
+        turns, is_whole = opening(prompt, config, shots), True
         for words, tokens in (
             (principle.critique, config.response_tokens),
             (revise(principle, prompt), config.critique_tokens),
         ):
             said = await one(turns, tokens)
+            is_whole = is_whole and said.is_whole and bool(said.text.strip())
             turns += [assistant(said.text or " "), user(words)]
         last = await one(turns, config.revision_tokens)
         made.pairs += last.is_whole
+        made.usable += is_whole and last.is_whole and bool(last.text.strip())
 
     await asyncio.gather(*map(process, prompts))
     return made
