@@ -1,11 +1,12 @@
 """The report and the comparison in a real Chromium, on a phone and a desk, with hostile texts.
 
-Wanted: Chromium and chromedriver.
+Wanted: Chromium and chromedriver. CCAI_PICTURES=docs/images takes the pictures of the docs again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,8 @@ HOSTILE = (
     "</style><style>body { display: none }</style>",
 )
 WIDTHS = (400, 1400)
+SHARES = ((0.2, 0.4), (0.3, 0.6), (0.4, 0.8))
+_HIGH = 1400
 _SEEN = """
 document.querySelectorAll("details").forEach((each) => { each.open = true; });
 const page = document.documentElement;
@@ -91,13 +94,17 @@ def report(folder: Path) -> Path:
 
 
 def comparison(folder: Path) -> Path:
-    first, *others = sizes((0.2, 0.4), (0.3, 0.6), (0.4, 0.8))
+    first, *others = sizes(*SHARES)
     named = first.model_copy(update={
         "trained_model": f"{HOSTILE[0]}{HOSTILE[1]}@2", "notes": HOSTILE,
         "parameters": {first.baseline_model: 10**8, f"{HOSTILE[0]}{HOSTILE[1]}@2": 10**8},
     })  # fmt: skip
-    given = read_results(saved(folder, named, *others))
-    built = build_comparison(given, BuildConfig(), "2026-11-27T00:00:00+00:00", HOSTILE[0])
+    return compared(folder, [named, *others], HOSTILE[0])
+
+
+def compared(folder: Path, results: Sequence[EvaluationResult], command: str) -> Path:
+    given = read_results(saved(folder, *results))
+    built = build_comparison(given, BuildConfig(), "2026-11-27T00:00:00+00:00", command)
     path = folder / "comparison.html"
     path.write_text(render_page(built, figures(built)), encoding="utf-8")
     return path
@@ -130,3 +137,19 @@ def test_a_page_that_runs_what_it_shows_would_be_noticed(browser: Chromium, tmp_
     assert seen["sideways"] > 0
     assert seen["outside"] == ["P"]
     assert any("nothing is not defined" in line for line in browser.console())
+
+
+@pytest.mark.skipif("CCAI_PICTURES" not in os.environ, reason="no pictures are wanted")
+def test_pictures_of_the_docs(browser: Chromium, tmp_path: Path) -> None:
+    from PIL import Image
+
+    page = tmp_path / "report.html"
+    page.write_text(render_report(sample(title="Example with made-up numbers", notices=())))
+    pages = {"evaluation": page, "comparison": compared(tmp_path, sizes(*SHARES), "flows.compare")}
+    for name, path in pages.items():
+        for width in WIDTHS:
+            picture = Path(os.environ["CCAI_PICTURES"]) / f"{name}-{width}.png"
+            browser.open(path, width)
+            browser.picture(picture, _HIGH)
+            # Plain pages have few colours; this is a third of the size.
+            Image.open(picture).convert("RGB").quantize(64).save(picture, optimize=True)
