@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ccai_core.errors import ConfigError
+from ccai_core.evaluation.config import EvaluationConfig
 from ccai_core.sft_config import SftConfig
 from ccai_core.training_config import TrainingConfig
 from infra.cluster import ClusterConfig, Role
@@ -16,7 +17,7 @@ from infra.engines import engine
 
 Step = Literal["generation", "supervised", "training", "evaluation"]
 
-# One after the other: baseline, trained model, judge.
+# One after the other: baseline, trained model, judge; further judges and a guard come to these.
 _FLEETS: dict[Step, int] = {"generation": 1, "evaluation": 3}
 _ROLES: dict[Step, Role] = {
     "generation": "evaluate", "supervised": "train", "training": "train", "evaluation": "evaluate",
@@ -36,10 +37,12 @@ def cost_lines(
     training: TrainingConfig | None = None,
     sft: SftConfig | None = None,
     trainings: int = 1,
+    evaluation: EvaluationConfig | None = None,
 ) -> list[str]:
     """Return a line a step, and the sum; nothing for a machine that is the user's own.
 
     A supervised stage that `sft` asks for comes before the training, or the many of a sweep.
+    Further judges of `evaluation`, and its guard, want a fleet each.
 
     Raises:
         ConfigError: the profile's engine cannot do what a step needs, or a node has fewer GPUs than
@@ -55,7 +58,9 @@ def cost_lines(
             asks.append(_ask(cluster, "supervised", sft.nodes, sft.ranks))
         together = training if step == "training" and training else TrainingConfig()
         jobs = trainings if step == "training" else 1
-        asks.append(_ask(cluster, step, together.nodes, together.ranks, jobs))
+        further = len(evaluation.judges) + bool(evaluation.guard) if evaluation else 0
+        fleets = _FLEETS.get(step, 0) + (further if step == "evaluation" else 0)
+        asks.append(_ask(cluster, step, together.nodes, together.ranks, jobs, fleets))
     lines = [f"{'jobs' if not n else '':<12}{ask.text}" for n, ask in enumerate(asks)]
     if cluster.kind == "slurm":
         lines.append(f"{'cost':<12}{_sum(cluster, asks)}")
@@ -86,13 +91,15 @@ def _check_scoring(cluster: ClusterConfig) -> None:
         )
 
 
-def _ask(cluster: ClusterConfig, step: Step, nodes: int, ranks: int, jobs: int = 1) -> _Ask:
-    if cluster.fleet is not None and step in _FLEETS:
+def _ask(
+    cluster: ClusterConfig, step: Step, nodes: int, ranks: int, jobs: int = 1, fleets: int = 0
+) -> _Ask:
+    if cluster.fleet is not None and fleets:
         fleet, minutes = cluster.fleet, cluster.for_role("fleet").minutes
-        count, gpus = _FLEETS[step], fleet.instances * fleet.gpus
-        times = f"{count} fleets in turn, each" if count > 1 else "a fleet of"
+        gpus = fleet.instances * fleet.gpus
+        times = f"{fleets} fleets in turn, each" if fleets > 1 else "a fleet of"
         what = f"{step}: {times} {fleet.instances} x {fleet.engine}, {fleet.gpus} GPUs each"
-        return _Ask(f"{what}{_limit(minutes)}", _hours(count * gpus, minutes))
+        return _Ask(f"{what}{_limit(minutes)}", _hours(fleets * gpus, minutes))
     role, gpus = cluster.for_role(_ROLES[step]), cluster.gpus_of_model(_ROLES[step])
     if gpus and role.gpus_per_node is not None and ranks > role.gpus_per_node:
         raise ConfigError(

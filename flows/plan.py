@@ -48,6 +48,7 @@ def plan_poc(config: PoCConfig) -> str:
             ("generation", "training", "evaluation"),
             config.training,
             config.sft,
+            evaluation=config.evaluation,
         ),
         f"report      {config.workspace / 'report.html'}",
     ]
@@ -111,7 +112,7 @@ def deepspeed_of(config: TrainingFlowConfig) -> str:
 def plan_evaluation(config: EvaluationFlowConfig) -> str:
     """Check the prompts and say how many would be asked."""
     sources = read_sources(config)
-    cost = cost_lines(read_cluster(config), ("evaluation",))
+    cost = cost_lines(read_cluster(config), ("evaluation",), evaluation=config.evaluation)
     asked = evaluation_lines(config.evaluation, sources)
     return "\n".join([where(config), *asked, *_left_out(sources), *cost])
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ccai_core.errors import ConfigError
+from ccai_core.evaluation.config import EvaluationConfig
 from ccai_core.sft_config import SftConfig
 from ccai_core.training_config import TrainingConfig
 from flows.cost import cost_lines, generation_time
@@ -31,6 +32,13 @@ def test_fleets_and_jobs_add_up_to_gpu_hours() -> None:
     assert "3 fleets in turn" in lines[2]
     # 4 x 2 GPUs x 2 h, then 1 GPU x 10 h, then three times 8 GPUs x 2 h.
     assert lines[3].endswith("at most 74 GPU hours; the profile allows 500 of one flow run")
+
+
+def test_every_further_judge_and_a_guard_want_a_fleet() -> None:
+    panel = EvaluationConfig(judges=("a/b", "c/d"), guard="e/f")
+    lines = cost_lines(SLURM, ("evaluation",), evaluation=panel)
+    assert "evaluation: 6 fleets in turn" in lines[0]
+    assert lines[1].startswith("cost        at most 96 GPU hours")
 
 
 def test_without_time_limits_there_is_no_bound() -> None:
