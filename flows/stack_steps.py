@@ -28,6 +28,9 @@ from infra.processes import COOKIE
 from infra.services import Service, answers, end_services, is_supervised, write_services
 
 _SERVE_FILE, _PLACES_FILE, _LOG = "serve.yaml", "stack.json", "supervisor.log"
+# As the servers' own manuals call them; passwords in them are on no command line then.
+_PREFECT_STORE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+_MLFLOW_STORE = "MLFLOW_BACKEND_STORE_URI"
 _LOOK_EVERY_S = 0.5
 _ANSWER_S = 5.0
 _TAIL = 15
@@ -57,7 +60,10 @@ def is_up(config: PlaceConfig) -> bool:
 
 
 def services_of(config: StackConfig) -> list[Service]:
-    """Return the services in the order in which they need each other."""
+    """Return the services in the order in which they need each other.
+
+    Their data are in the folder, unless the environment names a PostgreSQL, an object store.
+    """
     folder = config.folder.resolve()
     prefect, mlflow = _url(config.prefect_port), _url(config.mlflow_port)
     quiet = {
@@ -70,6 +76,12 @@ def services_of(config: StackConfig) -> list[Service]:
     }
     reaching = {"PREFECT_API_URL": f"{prefect}/api", "MLFLOW_TRACKING_URI": mlflow}
     python = sys.executable
+    store = [
+        *_unless_set(_MLFLOW_STORE, "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+        *_unless_set(
+            "MLFLOW_ARTIFACTS_DESTINATION", "--artifacts-destination", str(folder / "mlartifacts")
+        ),
+    ]
     # In memory, as it is by default, a restart of the server would let no flow run in ever after.
     leases = "prefect.server.concurrency.lease_storage.filesystem"
     return [
@@ -93,8 +105,7 @@ def services_of(config: StackConfig) -> list[Service]:
             (
                 *(python, "-m", "mlflow", "server", "--workers", "1"),
                 *("--host", "127.0.0.1", "--port", str(config.mlflow_port)),
-                *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
-                *("--artifacts-destination", str(folder / "mlartifacts")),
+                *store,
             ),
             quiet,
             f"{mlflow}/health",
@@ -102,7 +113,8 @@ def services_of(config: StackConfig) -> list[Service]:
         Service(
             "serve",
             (python, "-m", "flows.serve", "--config", str(folder / _SERVE_FILE)),
-            {**quiet, **reaching},
+            # Flow runs and their jobs have no business with the servers' databases.
+            {**quiet, **reaching, _PREFECT_STORE: "", _MLFLOW_STORE: ""},
             None,
         ),
     ]
@@ -168,6 +180,11 @@ def places_of(config: PlaceConfig) -> dict[str, str]:
 
 def _url(port: int) -> str:
     return f"http://127.0.0.1:{port}"
+
+
+def _unless_set(variable: str, option: str, value: str) -> tuple[str, ...]:
+    """Return the option, but for a user who has named another place in the environment."""
+    return () if os.environ.get(variable) else (option, value)
 
 
 def _environment(folder: Path) -> dict[str, Any]:
