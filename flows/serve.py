@@ -10,7 +10,6 @@ started again at any time: deployments are the same ones, and runs that were lat
 
 import sys
 
-from prefect import serve as prefect_serve
 from prefect.settings import get_current_settings
 
 from ccai_core.errors import ConfigError
@@ -18,7 +17,9 @@ from flows.cli import run_command
 from flows.offers import all_offers
 from flows.results import Summary
 from flows.serve_config import ServeConfig
-from flows.serve_plan import deployment_of, plan_serve, prefect_yaml
+from flows.serve_plan import deployment_of, is_switched_on, plan_serve, prefect_yaml
+from flows.serve_runner import run_deployments
+from tasks.late_runs import telling_of_late_runs
 from tasks.limits import set_limits
 
 
@@ -40,9 +41,9 @@ def serve(config: ServeConfig) -> Summary:
         set_limits(config.all_limits, {offer.full_name: config.at_once for offer in offers})
     except OSError as error:
         raise ConfigError(f"The Prefect server at {api} does not answer ({error}).") from None
-    deployments = [deployment_of(offer, config) for offer in offers]
-    # Schedules stay on: what a stopped night has missed is late, and run once when we are back.
-    prefect_serve(*deployments, pause_on_shutdown=False, limit=config.runs)
+    deployments = [deployment_of(offer, config, is_switched_on(offer)) for offer in offers]
+    with telling_of_late_runs(config.late_minutes):
+        run_deployments(deployments, at_most=config.runs)
     return Summary(made={"deployments": str(len(deployments))})
 
 

@@ -30,6 +30,12 @@ class ServeConfig(Config):
         "unless their forms name others.",
     )
     runs: int = Field(16, ge=1, description="Flow runs that this process holds at a time.")
+    late_minutes: int = Field(
+        15,
+        ge=0,
+        description="Minutes after which a flow run that was due and has not started is told to "
+        "people; 0: never.",
+    )
     nightly_at: time = Field(time(2, 0), description="When the nightly evaluation runs.")
     time_zone: str = Field("UTC", description="Time zone of that, e.g. Europe/Berlin.")
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Any, cast
 
 import yaml
+from prefect.client.orchestration import get_client
 from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron, Schedule
 from prefect.types.entrypoint import EntrypointType
 
@@ -28,19 +30,29 @@ _HEAD = """\
 """
 
 
-def deployment_of(offer: Offer, config: ServeConfig) -> RunnerDeployment:
-    """Return the deployment that is registered for what is offered."""
+def deployment_of(offer: Offer, config: ServeConfig, is_on: bool = True) -> RunnerDeployment:
+    """Return the deployment that is registered for what is offered, its schedule on or off."""
     made = offer.flow.to_deployment(
         offer.name,
         description=offer.description,
         tags=list(offer.tags),
         parameters={"config": _values(offer, config)},
         version=code_version(),
-        schedule=_schedule(offer, config),
+        schedule=_schedule(offer, config, is_on),
         # By module, so that a flow's process finds its neighbours as the command line does.
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     return cast(RunnerDeployment, made)
+
+
+def is_switched_on(offer: Offer) -> bool:
+    """Whether nobody has switched off its schedule on the server: registering switches it on."""
+    with get_client(sync_client=True) as client:
+        try:
+            schedules = client.read_deployment_by_name(offer.full_name).schedules
+        except ObjectNotFound:
+            return True
+    return not schedules or any(each.active for each in schedules)
 
 
 def plan_serve(config: ServeConfig) -> str:
@@ -89,8 +101,8 @@ def _values(offer: Offer, config: ServeConfig) -> dict[str, Any]:
     return {**offer.values, **due}
 
 
-def _schedule(offer: Offer, config: ServeConfig) -> Schedule | None:
-    return Cron(config.cron, timezone=config.time_zone) if offer.nightly else None
+def _schedule(offer: Offer, config: ServeConfig, is_on: bool) -> Schedule | None:
+    return Cron(config.cron, timezone=config.time_zone, active=is_on) if offer.nightly else None
 
 
 def _when(offer: Offer, config: ServeConfig) -> str:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,7 @@ import pytest
 
 from ccai_core.training_data import read_pairs
 from tests.cluster.slurm_lab import SlurmLab
-from tests.flows.tiny_flow import Command, write_settings
+from tests.flows.tiny_flow import ROOT, Command, alive, wait_for, write_settings
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -122,3 +127,66 @@ def test_cancelling_the_flow_run_cancels_its_fleet_on_slurm(
     settings["max_pairs"] = 12
     run("preference_data", settings, tmp_path / "2", api)
     assert journal.read_bytes().startswith(made)
+
+
+@contextmanager
+def serving(api: str, folder: Path) -> Iterator[None]:
+    """Let `flows.serve` run what is started through the API."""
+    with (folder / "serve.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.serve"],
+            cwd=ROOT,
+            env=os.environ | {"PREFECT_API_URL": api},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.mark.slow
+def test_cancelled_in_the_ui_a_deployments_fleet_is_gone_within_90_seconds(
+    on_lab: SlurmLab,
+    settings: dict[str, Any],
+    tmp_path: Path,
+    api: str,
+    record_property: Any,
+) -> None:
+    import httpx
+
+    known = set(settings) - {"training", "evaluation"}
+    values = {key: settings[key] for key in known} | {"max_pairs": 5000}
+    with serving(api, tmp_path):
+        # The last one that is registered: the others are there by then.
+        last = f"{api}/deployments/name/promote/default"
+        wait_for(lambda: httpx.get(last).status_code == 200, 180, every=0.5)
+        there = httpx.get(f"{api}/deployments/name/preference-data/default").json()["id"]
+        started = httpx.post(
+            f"{api}/deployments/{there}/create_flow_run",
+            json={"parameters": {"config": values}, "state": {"type": "SCHEDULED"}},
+        ).json()["id"]
+        journal = tmp_path / "ws" / "journal" / "calls.jsonl"
+        on_lab.wait_until(
+            lambda: journal.exists() and journal.stat().st_size > 20_000, "some calls", 240
+        )
+        assert len(on_lab.jobs()) == 2
+        assert on_lab.processes_of_jobs()
+        # What the button in the UI sends.
+        asked = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+        cancelled = time.monotonic()
+        httpx.post(f"{api}/flow_runs/{started}/set_state", json=asked).raise_for_status()
+
+        def nothing_is_left() -> bool:
+            state = httpx.get(f"{api}/flow_runs/{started}").json()["state_type"]
+            left = on_lab.jobs() or on_lab.processes_of_jobs() or alive(tmp_path / "ws")
+            return state == "CANCELLED" and not left
+
+        wait_for(nothing_is_left, 90, every=0.5)
+    seconds = time.monotonic() - cancelled
+    record_property("seconds", seconds)
+    print(f"0 jobs and 0 processes {seconds:.1f} s after cancelling")
