@@ -35,7 +35,12 @@ from flows.human_evaluation_config import BuildReviewConfig, CollectReviewConfig
 from flows.nightly_config import NightlyConfig
 from flows.paper_config import PaperConfig
 from flows.promote_config import PromoteConfig
-from flows.release_config import ReleaseBuildConfig, ReleasePushConfig, ReleaseVerifyConfig
+from flows.release_config import (
+    ReleaseBuildConfig,
+    ReleasePushConfig,
+    ReleaseSmokeConfig,
+    ReleaseVerifyConfig,
+)
 from flows.reproduce_config import ReproduceConfig
 from flows.serve_config import ServeConfig
 from flows.stack_config import DemoConfig, PlaceConfig, StackConfig
@@ -64,6 +69,7 @@ FLOWS: dict[str, type[BaseModel]] = {
     "paper": PaperConfig,
     "release build": ReleaseBuildConfig,
     "release verify": ReleaseVerifyConfig,
+    "release smoke": ReleaseSmokeConfig,
     "release push": ReleasePushConfig,
     "reproduce": ReproduceConfig,
 }

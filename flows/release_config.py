@@ -13,6 +13,7 @@ from pydantic import Field
 from ccai_core.config import Config
 from ccai_core.constitution import DEFAULT_CONSTITUTION
 from ccai_core.release.card import Terms
+from ccai_core.release.smoke import EngineName, SmokeConfig
 from flows.config import TrackingUri
 
 
@@ -40,6 +41,13 @@ class ReleaseVerifyConfig(Config):
     """Settings of `python -m flows.release verify`."""
 
     folder: tyro.conf.Positional[Path] = Field(description="Folder of a release.")
+
+
+class ReleaseSmokeConfig(SmokeConfig):
+    """Settings of `python -m flows.release smoke`."""
+
+    folder: tyro.conf.Positional[Path] = Field(description="Folder of a release.")
+    engine: EngineName = Field("transformers", description="What loads it.")
 
 
 class ReleasePushConfig(Config):

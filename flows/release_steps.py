@@ -6,16 +6,29 @@ summary = verify(ReleaseVerifyConfig(folder=Path("release")))
 from __future__ import annotations
 
 import shlex
+from itertools import takewhile
+from pathlib import Path
 
 from ccai_core.dataset_export import check_repository
 from ccai_core.errors import ArtifactError
 from ccai_core.release.build import build_release
-from ccai_core.release.checksums import problems
+from ccai_core.release.checksums import SIGNATURE_FILE, problems
 from ccai_core.release.parts import Parts, read_parts
 from ccai_core.release.publish import push_release, upload_plan
-from flows.release_config import ReleaseBuildConfig, ReleasePushConfig, ReleaseVerifyConfig
+from ccai_core.release.smoke import ask
+from flows.release_config import (
+    ReleaseBuildConfig,
+    ReleasePushConfig,
+    ReleaseSmokeConfig,
+    ReleaseVerifyConfig,
+)
 from flows.release_recipe import recipe_of
 from flows.results import Summary
+
+_SIGNED = (
+    f"There is a signature, {SIGNATURE_FILE}: `sigstore verify identity` says whose it is "
+    "(docs/release.md)."
+)
 
 
 def plan_build(config: ReleaseBuildConfig) -> str:
@@ -65,10 +78,45 @@ def verify(config: ReleaseVerifyConfig) -> Summary:
     Raises:
         ArtifactError: it is not; names every file.
     """
-    if found := problems(config.folder):
-        raise ArtifactError("\n".join([f"{config.folder}: is not as it was made.", *found]))
+    _refuse_changed(config.folder)
+    is_signed = (config.folder / SIGNATURE_FILE).is_file()
     return Summary(
-        made={"release": str(config.folder)}, findings=("Every file is as it was made.",)
+        made={"release": str(config.folder)},
+        findings=("Every file is as it was made.",),
+        notices=(_SIGNED,) if is_signed else (),
+    )
+
+
+def plan_smoke(config: ReleaseSmokeConfig) -> str:
+    """Say what would be loaded by what."""
+    by = config.python or "the Python that runs this"
+    return f"Loading {config.folder} with {config.engine} by {by}; {config.tokens} tokens."
+
+
+def smoke(config: ReleaseSmokeConfig) -> Summary:
+    """Load a release in an engine, and compare what it writes first with transformers.
+
+    Raises:
+        CCAIError: the release was changed, or the engine cannot load it.
+    """
+    _refuse_changed(config.folder)
+    reference = ask("transformers", config.folder, config)
+    other = config.engine != "transformers"
+    found = ask(config.engine, config.folder, config, reference) if other else reference
+    same_tokens = found.ids == reference.ids
+    likely = found.first in reference.likely
+    pairs = zip(found.text, reference.text, strict=False)
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    findings = [
+        f"{config.engine} {found.version} loads it and answers: {found.text!r}",
+        *([] if same_tokens else ["It divides the prompt into other tokens than transformers."]),
+        *([] if likely else ["What it writes first, transformers does not find likely."]),
+        *([f"{shared} characters are as transformers writes them."] if other else []),
+    ]
+    return Summary(
+        made={"release": str(config.folder)},
+        findings=tuple(findings),
+        passed=same_tokens and likely,
     )
 
 
@@ -93,6 +141,11 @@ def push(config: ReleasePushConfig) -> Summary:
     """
     made = push_release(config.folder, config.to, private=not config.public)
     return Summary(made={"repository": made})
+
+
+def _refuse_changed(folder: Path) -> None:
+    if found := problems(folder):
+        raise ArtifactError("\n".join([f"{folder}: is not as it was made.", *found]))
 
 
 def _parts(config: ReleaseBuildConfig) -> Parts:

@@ -14,6 +14,8 @@ from ccai_core.files import write_whole
 from ccai_core.records import sha256_of
 
 SUMS_FILE = "SHA256SUMS"
+# What `sigstore sign SHA256SUMS` writes beside them: it signs the sums, so they cannot hold it.
+SIGNATURE_FILE = f"{SUMS_FILE}.sigstore.json"
 _LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
 
 
@@ -57,9 +59,13 @@ def _read(folder: Path) -> dict[str, str]:
 
 
 def _files(folder: Path) -> list[str]:
-    """Name every file but the sums; a link counts as what it leads to is no part of the folder."""
+    """Name every file but the sums and their signature.
+
+    A link counts: what it leads to is no part of the folder.
+    """
+    apart = (folder / SUMS_FILE, folder / SIGNATURE_FILE)
     return sorted(
         str(file.relative_to(folder))
         for file in folder.rglob("*")
-        if (file.is_file() or file.is_symlink()) and file != folder / SUMS_FILE
+        if (file.is_file() or file.is_symlink()) and file not in apart
     )

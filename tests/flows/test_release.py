@@ -101,6 +101,16 @@ def test_the_sums_are_those_of_sha256sum(release):
     assert checked.returncode == 0
 
 
+def test_a_signature_of_the_sums_is_no_file_that_was_added(tmp_path, capsys):
+    (tmp_path / "a").write_text("a", encoding="utf-8")
+    write_checksums(tmp_path)
+    (tmp_path / "SHA256SUMS.sigstore.json").write_text("{}", encoding="utf-8")
+    assert main(["verify", str(tmp_path)]) == 0
+    assert "There is a signature" in capsys.readouterr().out
+    assert main(["push", str(tmp_path), "--to", "me/tiny", "--dry-run"]) == 0
+    assert "  SHA256SUMS.sigstore.json  2 bytes" in capsys.readouterr().out
+
+
 def test_a_dry_run_of_a_push_names_every_file(release, capsys):
     assert main(["push", str(release), "--to", "me/tiny-ccai", "--dry-run"]) == 0
     told = capsys.readouterr().out

@@ -24,6 +24,7 @@ from flows.validation import validation
 from flows.validation_config import ValidationConfig
 from flows.validation_plan import labels_of, plan_validation, prompt_set, read_validation
 from tests.report_sample import evaluation
+from tests.test_dpo import pair, write
 
 COLUMNS = ("release_prompt_id", "prompt_text", "hazard", "persona", "locale", "prompt_hash")
 
@@ -53,9 +54,9 @@ def config(**values: object) -> ValidationConfig:
     return ValidationConfig(trained="x", model="embedded", **values)
 
 
-def test_the_whole_file_is_asked_but_for_what_was_trained_on(finished, tmp_path):
-    pairs = finished.artifact("pairs")
-    learned = tuple(dict.fromkeys(pair.prompt[-1].content for pair in read_pairs(pairs)))
+def test_the_whole_file_is_asked_but_for_what_was_trained_on(tmp_path):
+    pairs = write(tmp_path / "pairs.jsonl", [pair(n) for n in range(6)])
+    learned = tuple(dict.fromkeys(each.prompt[-1].content for each in read_pairs(pairs)))
     file = hazard_file(tmp_path, 30, more=learned)
     seen = whole_hazards([str(file)], pairs)
     assert (seen.trained_on, seen.other_side) == (len(learned), 0)
@@ -123,10 +124,13 @@ def test_without_hazard_prompts_there_is_nothing_to_validate(capsys):
     assert "--prompts practice.csv" in capsys.readouterr().err
 
 
-def test_another_evaluation_must_have_asked_the_same(finished, tmp_path, capsys):
+def test_another_evaluation_must_have_asked_the_same(tmp_path, capsys):
+    other = tmp_path / "other.json"
+    asked = evaluation().model_copy(update={"asked": {"prompts": "others"}})
+    other.write_text(asked.model_dump_json(), encoding="utf-8")
     code = command(
         "--trained", "x", "--model", "embedded", "--prompts", hazard_file(tmp_path, 40),
-        "--against", finished.artifact("evaluation"), "--dry-run",
+        "--against", other, "--dry-run",
     )  # fmt: skip
     assert code == 2
     assert "only the same can be compared" in " ".join(capsys.readouterr().err.split())
