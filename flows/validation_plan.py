@@ -92,7 +92,7 @@ def plan_validation(config: ValidationConfig) -> str:
             f"tokens      at most {2 * size.tokens:,} written",
             f"verdicts    about {2 * size.verdicts:,} of the judge",
             *(time or [f"{'time':<12}not known without a fleet in the cluster profile"]),
-            *cost_lines(cluster, ("evaluation",)),
+            *cost_lines(cluster, ("evaluation",), evaluation=evaluation),
             *(
                 f"{'gate' if not n else '':<12}{criterion.title}"
                 for n, criterion in enumerate(CRITERIA)
