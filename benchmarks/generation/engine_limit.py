@@ -165,7 +165,7 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     with vllm_server(chosen, model) as url:
         bench = Bench(url, model, load_constitutional_config(), config, chosen.places)
-        asyncio.run(ours(bench, training_prompts(0, 4), 10**6))  # a server's first calls are slow
+        asyncio.run(ours(bench, training_prompts(0, 1), 10**6))  # a server's first calls are slow
         for number in range(chosen.rounds):
             prompts = training_prompts(number * chosen.prompts, chosen.prompts)
             asked: list[dict[str, Any]] = []

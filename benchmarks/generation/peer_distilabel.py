@@ -17,24 +17,31 @@ from distilabel.steps import LoadDataFromDicts, StepInput, step
 from distilabel.steps.tasks import ChatGeneration
 
 
-def whole(row, stage):
-    """Return what a stage wrote, or nothing if it was cut off."""
-    tokens = row["distilabel_metadata"][f"statistics_{stage}"]["output_tokens"]
-    text = (row.pop("generation") or "").strip()
-    return text if tokens < row["limits"][stage] else ""
+def split(rows, stage):
+    """Return what a stage wrote to its end, each with its row; a batch never comes to nothing.
+
+    A step that gives no row for a batch stops distilabel 1.5.3 for good. So if all of a batch were
+    cut off, the first goes on, marked as no pair.
+    """
+    made = []
+    for row in rows:
+        text = (row.pop("generation") or "").strip()
+        tokens = row["distilabel_metadata"][f"statistics_{stage}"]["output_tokens"]
+        made.append((row, text, bool(text) and tokens < row["limits"][stage]))
+    whole = [(row, text) for row, text, is_whole in made if is_whole]
+    return whole or [(made[0][0] | {"is_pair": False}, made[0][1] or ".")]
 
 
 @step(inputs=["messages", "generation"], outputs=["messages"])
 def ask_critiques(inputs: StepInput):
     """Make one row for each principle."""
     rows = []
-    for row in inputs:
-        if response := whole(row, "response"):
-            turns = [*row["messages"], {"role": "assistant", "content": response}]
-            for principle in row["principles"]:
-                asked = [*turns, {"role": "user", "content": principle["critique"]}]
-                rows.append(row | {"messages": asked, "ask": principle["revision"],
-                                   "rejected": response, "principles": None})  # fmt: skip
+    for row, response in split(inputs, "response"):
+        turns = [*row["messages"], {"role": "assistant", "content": response}]
+        for principle in row["principles"]:
+            asked = [*turns, {"role": "user", "content": principle["critique"]}]
+            rows.append(row | {"messages": asked, "ask": principle["revision"],
+                               "rejected": response, "principles": None})  # fmt: skip
     yield rows
 
 
@@ -42,32 +49,29 @@ def ask_critiques(inputs: StepInput):
 def ask_revisions(inputs: StepInput):
     """Ask for the better answer."""
     rows = []
-    for row in inputs:
-        if critique := whole(row, "critique"):
-            turns = [
-                *row["messages"],
-                {"role": "assistant", "content": critique},
-                {"role": "user", "content": row["ask"]},
-            ]
-            rows.append(row | {"messages": turns, "critique": critique})
+    for row, critique in split(inputs, "critique"):
+        turns = [
+            *row["messages"],
+            {"role": "assistant", "content": critique},
+            {"role": "user", "content": row["ask"]},
+        ]
+        rows.append(row | {"messages": turns, "critique": critique})
     yield rows
 
 
 @step(inputs=["generation"], outputs=["chosen"])
 def keep_pairs(inputs: StepInput):
     """Keep what came to its end."""
-    made = [(row, whole(row, "revision")) for row in inputs]
     yield [
-        {"rejected": row["rejected"], "critique": row["critique"], "chosen": text}
-        for row, text in made
-        if text
+        {name: row[name] for name in ("rejected", "critique", "is_pair")} | {"chosen": text}
+        for row, text in split(inputs, "revision")
     ]
 
 
 def main() -> None:
     path, out = map(Path, sys.argv[1:])
     work = json.loads(path.read_text(encoding="utf-8"))
-    rows = [prompt | {"limits": work["tokens"]} for prompt in work["prompts"]]
+    rows = [prompt | {"limits": work["tokens"], "is_pair": True} for prompt in work["prompts"]]
     at_once = work["at_once"]
 
     def chat(stage):
@@ -96,7 +100,7 @@ def main() -> None:
         )
     made = pipeline.run(use_cache=False)["default"]["train"]
     with out.open("w", encoding="utf-8") as file:
-        for row in made:
+        for row in filter(lambda row: row["is_pair"], made):
             pair = {name: row[name] for name in ("rejected", "critique", "chosen")}
             file.write(json.dumps(pair) + "\n")
 
