@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -41,7 +42,7 @@ sys.path.insert(0, str(ROOT))
 from ccai_core.models import ModelRef, resolve_model  # noqa: E402
 from infra.fleet_metrics import metric_sums  # noqa: E402
 
-NAME, _START_S, _LOOK_S = "benchmark", 300, 0.5
+NAME, _START_S, _END_S, _LOOK_S = "benchmark", 300, 30, 0.5
 _RUNNING, _WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
 
 
@@ -93,7 +94,11 @@ def vllm_server(chosen: argparse.Namespace, model: ModelRef) -> Iterator[str]:
         yield url
     finally:
         server.terminate()
-        server.wait()
+        try:
+            server.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)  # seen: it stays when its engine has gone
+            server.wait()
 
 
 def _answers(url: str) -> bool:
