@@ -127,9 +127,11 @@ async def run_episode(
     identity = fingerprint([prompt.id, sample], 8)
     seed = int(identity, 16)
     turns = opening(prompt, config, shots)
+    lengths = {config.response_tokens, config.critique_tokens, config.revision_tokens}
+    samplings = {tokens: config.sampling(tokens, seed) for tokens in lengths}
 
     async def complete(turns: list[Message], tokens: int) -> tuple[Completion, str]:
-        call = Call(messages=tuple(turns), sampling=config.sampling(tokens, seed), episode=identity)
+        call = Call(messages=tuple(turns), sampling=samplings[tokens], episode=identity)
         return await engine.generate(call), call.key(engine.model)
 
     response, key = await complete(turns, config.response_tokens)

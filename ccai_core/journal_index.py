@@ -75,7 +75,7 @@ class OffsetIndex:
 
     def _find_sorted(self, number: int) -> int | None:
         hashes, offsets = self._sorted
-        at = int(np.searchsorted(hashes, np.uint64(number)))
+        at = int(hashes.searchsorted(np.uint64(number)))
         if at < len(hashes) and int(hashes[at]) == number:
             return int(offsets[at])
         return None

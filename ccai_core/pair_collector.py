@@ -8,6 +8,7 @@ made = collector.result()
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -122,14 +123,15 @@ class PairCollector:
         prompts: Sequence[Prompt] = (),
         folder: Path | None = None,
     ) -> None:
-        self._limits = quality
-        self._constitution, self._model, self._max_pairs = constitution, model, max_pairs
+        self._limits, self._max_pairs = quality, max_pairs
+        self._made = {"model": model, "constitution": constitution.fingerprint}
         self._sources = sorted({p.source for p in prompts})
         self._hazards = sorted({p.hazard for p in prompts if p.hazard})
         self._filter = PairFilter(quality)
         self._lengths = {p: _LengthBalance(quality.max_mean_length_ratio) for p in constitution.ids}
         self.quota = math.ceil(max_pairs / len(constitution.principles))
         self.kept = {p: Spool(PreferencePair, folder) for p in constitution.ids}
+        self._about = {p: _About() for p in constitution.ids}
         self.rejected = Spool(Rejected, folder)
         self.episodes = self.candidates = self.accepted = self.calls = self.tokens = 0
         self.failed: Counter[Reason] = Counter()
@@ -173,11 +175,13 @@ class PairCollector:
         if len(self.kept[step.principle]) >= self.quota:
             self.accepted += 1
             return
-        if not self._lengths[step.principle].admits(candidate):
+        log_ratio = _log_ratio(candidate.revision.text, candidate.response.text)
+        if not self._lengths[step.principle].admits(log_ratio):
             self._reject(episode, step, "length_bias")
             return
         self.accepted += 1
         self.kept[step.principle].append(self._pair(episode, step, review))
+        self._about[step.principle].add(episode.prompt, log_ratio)
 
     def _reject(self, episode: Episode, step: Step, reason: Reason) -> None:
         self.failed[reason] += 1
@@ -205,8 +209,7 @@ class PairCollector:
             hazard=episode.prompt.hazard,
             critique=step.critique.text,
             provenance={
-                "model": self._model,
-                "constitution": self._constitution.fingerprint,
+                **self._made,
                 "sample": str(episode.sample),
                 "response_call": episode.key,
                 "critique_call": step.critique_key,
@@ -222,10 +225,12 @@ class PairCollector:
         principles: Counter[str] = Counter()
         sources: Counter[str] = Counter()
         hazards: Counter[str | None] = Counter()
-        for pair in pairs:
-            principles[pair.principle] += 1
-            sources[pair.source] += 1
-            hazards[pair.hazard] += 1
+        log_ratios = array("d")
+        for place, (principle, about) in enumerate(self._about.items()):
+            count = principles[principle] = len(range(place, len(pairs), len(self.kept)))
+            sources.update(about.sources[:count])
+            hazards.update(about.hazards[:count])
+            log_ratios += about.log_ratios[:count]
         funnel = Funnel(
             episodes=self.episodes,
             candidates=self.candidates,
@@ -236,12 +241,28 @@ class PairCollector:
             per_principle={p: principles[p] for p in self.kept},
             per_source={name: sources[name] for name in self._sources},
             per_hazard={name: hazards[name] for name in self._hazards},
-            mean_length_ratio=_mean_length_ratio(pairs),
+            mean_length_ratio=_mean_ratio(log_ratios),
             calls=self.calls,
             tokens=self.tokens,
             shortfall=self._max_pairs - len(pairs),
         )
         return PairSet(pairs, self.rejected, funnel)
+
+
+class _About:
+    """What the funnel tells of kept pairs, so that they need not be read again for it."""
+
+    def __init__(self) -> None:
+        # Of the prompts: each text is there once, however many pairs are from it.
+        self.sources: list[str] = []
+        self.hazards: list[str | None] = []
+        self.log_ratios = array("d")
+
+    def add(self, prompt: Prompt, log_ratio: float) -> None:
+        """Note a kept pair."""
+        self.sources.append(prompt.source)
+        self.hazards.append(prompt.hazard)
+        self.log_ratios.append(log_ratio)
 
 
 class _LengthBalance:
@@ -258,9 +279,8 @@ class _LengthBalance:
         self._limit = math.inf if limit is None else math.log(limit)
         self._sum, self._count = 0.0, 0
 
-    def admits(self, candidate: Candidate) -> bool:
-        """Whether the pair may come in; if so it counts from now on."""
-        ratio = _log_ratio(candidate.revision.text, candidate.response.text)
+    def admits(self, ratio: float) -> bool:
+        """Whether a pair of this (log) ratio may come in; if so it counts from now on."""
         if abs(self._sum + ratio) > self._limit * max(self._count + 1, self._FEW):
             return False
         self._sum += ratio
@@ -272,9 +292,8 @@ def _log_ratio(chosen: str, rejected: str) -> float:
     return math.log(max(1, len(words(chosen))) / max(1, len(words(rejected))))
 
 
-def _mean_length_ratio(pairs: Sequence[PreferencePair]) -> float | None:
-    ratios = (_log_ratio(p.chosen[0].content, p.rejected[0].content) for p in pairs)
-    return round(math.exp(math.fsum(ratios) / len(pairs)), 3) if pairs else None
+def _mean_ratio(log_ratios: Sequence[float]) -> float | None:
+    return round(math.exp(math.fsum(log_ratios) / len(log_ratios)), 3) if log_ratios else None
 
 
 def candidate_of(episode: Episode, step: Step) -> Candidate:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from ccai_core.config import Config
 from ccai_core.control_tokens import find_control_token
-from ccai_core.prompts.language import language_of, language_of_prompt
+from ccai_core.prompts.language import language_named, language_of
 from ccai_core.quality_measures import copied, is_similar, repetition, topic_overlap, words
 from ccai_core.quality_meta import talks_about_answering
 from ccai_core.quality_refusals import declines
@@ -207,15 +207,15 @@ def _form(candidate: Candidate, limits: QualityConfig) -> Reason | None:
 
 
 def _changes_language(candidate: Candidate) -> bool:
-    asked = _language_asked(candidate.prompt)
+    asked = language_named(candidate.prompt) or _language_asked(candidate.prompt.text)
     answers = candidate.response.text, candidate.revision.text
     # None: too short to tell.
     return asked is not None and any(_language(answer) not in (asked, None) for answer in answers)
 
 
-# A prompt and its response come with every principle.
-_language = lru_cache(maxsize=4096)(language_of)
-_language_asked = lru_cache(maxsize=1024)(language_of_prompt)
+# A response comes with every principle, and a prompt with every pass.
+_language = lru_cache(maxsize=1024)(language_of)
+_language_asked = lru_cache(maxsize=16_384)(language_of)
 
 
 def _copies(candidate: Candidate, limits: QualityConfig) -> Reason | None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from ccai_core.quality_measures import lowered
+
 # Answers decline at their beginning; what is said later ("you cannot undo it") is mostly advice.
 _OPENING = 240
 # Words that an answer puts into somebody's mouth ("tell him: 'I cannot help you'") decline nothing.
@@ -56,9 +58,9 @@ _FRENCH = "|".join(
         r"faire\s+(?:cela|ça)|proposer|encourager|accéder|générer|discuter|participer)\b",
         r"\bje\s+(?:refuse|décline|dois\s+(?:refuser|décliner))\b",
         r"\b(?:désolée?|regrette),?\s+mais\s+je\s+ne\b",
-        r"\bil\s+m['’]est\s+impossible\b",
     )
 )
+_FRENCH_IMPOSSIBLE = r"\bil\s+m['’]est\s+impossible\b"
 _CHINESE = "|".join(
     (
         r"我(?:们)?(?:真的|恐怕)?(?:不能|无法|没办法|不会|不可以|不便|拒绝)[^。，！？]{0,12}?"
@@ -73,10 +75,21 @@ _HINDI = "|".join(
         r"(?:क्षमा\s+करें|माफ़?\s+करें|खेद\s+है)[^।?!]{0,60}?नहीं",
     )
 )
-_DECLINES = re.compile("|".join((_ENGLISH, _FRENCH, _CHINESE, _HINDI)), re.IGNORECASE)
+# Each with a word that stands in all it finds, None: there is no one such word. A text without it
+# need not be searched.
+_DECLINES = (
+    (None, re.compile(_ENGLISH)),
+    ("je", re.compile(_FRENCH)),
+    ("impossible", re.compile(_FRENCH_IMPOSSIBLE)),
+    ("我", re.compile(_CHINESE)),
+    ("नहीं", re.compile(_HINDI)),
+)
 
 
 @lru_cache(maxsize=64)  # A response is looked at once with each of its revisions.
 def declines(answer: str) -> bool:
     """Whether an answer says at its beginning that it will not, or cannot, do what was asked."""
-    return bool(_DECLINES.search(_QUOTED.sub(" ", answer)[:_OPENING]))
+    opening = lowered(_QUOTED.sub(" ", answer)[:_OPENING])
+    return any(
+        (word is None or word in opening) and pattern.search(opening) for word, pattern in _DECLINES
+    )

@@ -369,6 +369,21 @@ def test_the_last_caller_giving_up_stops_the_asking(path: Path) -> None:
     assert engine.cancelled == 1
 
 
+@pytest.mark.parametrize("turns", range(10))
+def test_a_caller_who_comes_just_when_a_question_fails_is_answered_too(
+    path: Path, turns: int
+) -> None:
+    async def use(recorded: Recorded) -> list[Completion]:
+        first = asyncio.ensure_future(recorded.generate(call()))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        second = await asyncio.wait_for(recorded.generate(call()), 5)
+        return [await first, second]
+
+    answers = with_recorded(path, Counting(finish_reason="error"), use)
+    assert [each.finish_reason for each in answers] == ["error", "error"]
+
+
 def test_failures_are_told_but_tried_again_by_the_next_run(path: Path) -> None:
     engine = Counting(finish_reason="error")
     for n in (1, 2):
