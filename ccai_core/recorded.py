@@ -89,6 +89,7 @@ class Recorded:
         self._gathering = engine if isinstance(engine, Gathering) else None
         self._parallel = engine if isinstance(engine, Parallel) else None
         self._in_flight: dict[str, _InFlight] = {}
+        self._coming: set[str] = set()
         self._unwritten: list[tuple[str, Record]] = []
         self._written: _Waiting[None] | None = None
         self._group: Future[None] | None = None
@@ -109,7 +110,9 @@ class Recorded:
     @property
     def room(self) -> int | None:
         """Calls of new episodes that the engine behind has room for; None: it does not say."""
-        return self._parallel.room if self._parallel else None
+        room = self._parallel.room if self._parallel else None
+        # Those on the way to the engine are not counted there yet.
+        return None if room is None else room - len(self._coming)
 
     @property
     def dtype(self) -> str:
@@ -171,6 +174,7 @@ class Recorded:
         if question is None or question.asking.done():
             question = _InFlight(self._ask(key, ask))
             self._in_flight[key] = question
+            self._coming.add(key)
         question.callers += 1
         try:
             answer = await question.waiting.join()
@@ -181,10 +185,12 @@ class Recorded:
                 question.asking.cancel()
                 if self._in_flight.get(key) is question:
                     del self._in_flight[key]
+                    self._coming.discard(key)
         assert isinstance(answer, kind)  # noqa: S101 - the kind is part of what the key hashes
         return answer
 
     async def _ask(self, key: str, ask: Callable[[], Awaitable[Record]]) -> Record:
+        self._coming.discard(key)
         record = await ask()
         self.asked += 1
         if isinstance(record, Completion):

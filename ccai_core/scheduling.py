@@ -23,9 +23,6 @@ from ccai_core.types import Call, Completion, Generate, Parallel, Prompt
 AHEAD = 4096
 """Most episodes between the one that is waited for and the last one that was opened."""
 
-# Turns of the loop until an episode's first call has reached the engine, and takes of its room.
-_TURNS = 3
-
 Asked = Sequence[Principle] | Callable[[int], Sequence[Principle]]
 """The principles of every episode, or a function of an episode's place in the order."""
 
@@ -46,9 +43,13 @@ async def run_episodes(
     others and is raised at once. When the consumer leaves, what is open is cancelled.
     """
 
-    async def run(index: int, prompt: Prompt, sample: int) -> Episode:
-        asked = principles(index) if callable(principles) else principles
-        episode = await run_episode(load, prompt, asked, config, sample=sample, shots=shots)
+    async def run(asking: _Asking, index: int, prompt: Prompt, sample: int) -> Episode:
+        try:
+            asked = principles(index) if callable(principles) else principles
+            asking.critiques = len(asked)
+            episode = await run_episode(asking, prompt, asked, config, sample=sample, shots=shots)
+        finally:
+            asking.ends()
         if on_episode:
             on_episode(episode)
         return episode
@@ -71,26 +72,62 @@ async def run_episodes(
 
 
 class _Load:
-    """An engine that tells when a call has ended, and whether it has room for more."""
+    """An engine, whether it has room for more, and when that may have changed."""
 
     def __init__(self, engine: Generate) -> None:
-        self._engine = engine
+        self.engine = engine
         self._parallel = engine if isinstance(engine, Parallel) else None
         self.changed = asyncio.Event()
-
-    @property
-    def model(self) -> str:
-        return self._engine.model
+        self.coming = 0
+        """Calls that are sure to be made, and were not yet."""
 
     @property
     def room(self) -> int | None:
-        return self._parallel.room if self._parallel else None
+        """Episodes that may be opened now; None: the engine does not say."""
+        room = self._parallel.room if self._parallel else None
+        return None if room is None else room - self.coming
+
+
+class _Asking:
+    """The engine as one episode sees it; knows which calls the episode is about to make.
+
+    They are made some turns of the loop later, in tasks of their own, and go before new episodes:
+    so each has its place from the moment when it is sure to come.
+    """
+
+    def __init__(self, load: _Load) -> None:
+        self._load = load
+        self._has_response = False
+        self._coming = 0
+        self._expect(1)
+        self.critiques = 0
+        """How many calls an answer to the first leads to."""
+
+    @property
+    def model(self) -> str:
+        return self._load.engine.model
 
     async def generate(self, call: Call) -> Completion:
+        if self._coming:
+            # The engine counts it from here on (see Parallel).
+            self._expect(-1)
         try:
-            return await self._engine.generate(call)
+            answer = await self._load.engine.generate(call)
+            if not self._has_response:
+                self._has_response = True
+                self._expect(self.critiques if answer.usable else 0)
+            return answer
         finally:
-            self.changed.set()
+            self._load.changed.set()
+
+    def ends(self) -> None:
+        """Give up what was expected: no further call is made."""
+        self._expect(-self._coming)
+        self._load.changed.set()
+
+    def _expect(self, calls: int) -> None:
+        self._coming += calls
+        self._load.coming += calls
 
 
 class _Line:
@@ -99,7 +136,7 @@ class _Line:
     def __init__(
         self,
         load: _Load,
-        run: Callable[[int, Prompt, int], Coroutine[Any, Any, Episode]],
+        run: Callable[[_Asking, int, Prompt, int], Coroutine[Any, Any, Episode]],
         ahead: int,
         slots: int,
     ) -> None:
@@ -117,19 +154,15 @@ class _Line:
             while not self._has_room():
                 self._load.changed.clear()
                 await self._load.changed.wait()
-                # What an answer leads to is asked in the same turn, and goes first.
-                await asyncio.sleep(0)
             item = next(items, None)
             if item is None:
                 return
-            task = asyncio.create_task(self._run(index, *item))
+            task = asyncio.create_task(self._run(_Asking(self._load), index, *item))
             index += 1
             self._in_line += 1
             self._open.add(task)
             task.add_done_callback(self._through)
             self.tasks.put_nowait(task)
-            for _ in range(_TURNS if self._load.room is not None else 0):
-                await asyncio.sleep(0)
 
     def passed(self) -> None:
         """Note that the first in line was taken."""

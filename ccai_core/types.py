@@ -198,4 +198,7 @@ class Parallel(Protocol):
 
     @property
     def room(self) -> int | None:
-        """Calls of new episodes that would find a place now, or soon; None: it does not know."""
+        """Calls of new episodes that would find a place now, or soon; None: it does not know.
+
+        A call counts from the moment when `generate` is called and runs up to its first wait.
+        """
