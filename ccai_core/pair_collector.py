@@ -20,6 +20,7 @@ from pydantic import Field
 from ccai_core.config import Config
 from ccai_core.constitution import Constitution, Principle
 from ccai_core.episodes import Episode, Step
+from ccai_core.length_balance import LengthBalance, log_ratio, mean_ratio
 from ccai_core.quality import (
     REASONS,
     Candidate,
@@ -28,7 +29,6 @@ from ccai_core.quality import (
     Reason,
     why_rejected,
 )
-from ccai_core.quality_measures import words
 from ccai_core.quality_review import Review
 from ccai_core.spool import InTurn, Spool
 from ccai_core.types import Completion, PreferencePair, Prompt, assistant
@@ -128,7 +128,7 @@ class PairCollector:
         self._sources = sorted({p.source for p in prompts})
         self._hazards = sorted({p.hazard for p in prompts if p.hazard})
         self._filter = PairFilter(quality)
-        self._lengths = {p: _LengthBalance(quality.max_mean_length_ratio) for p in constitution.ids}
+        self._lengths = {p: LengthBalance(quality.max_mean_length_ratio) for p in constitution.ids}
         self.quota = math.ceil(max_pairs / len(constitution.principles))
         self.kept = {p: Spool(PreferencePair, folder) for p in constitution.ids}
         self._about = {p: _About() for p in constitution.ids}
@@ -175,13 +175,13 @@ class PairCollector:
         if len(self.kept[step.principle]) >= self.quota:
             self.accepted += 1
             return
-        log_ratio = _log_ratio(candidate.revision.text, candidate.response.text)
-        if not self._lengths[step.principle].admits(log_ratio):
+        ratio = log_ratio(candidate.revision.text, candidate.response.text)
+        if not self._lengths[step.principle].admits(ratio):
             self._reject(episode, step, "length_bias")
             return
         self.accepted += 1
         self.kept[step.principle].append(self._pair(episode, step, review))
-        self._about[step.principle].add(episode.prompt, log_ratio)
+        self._about[step.principle].add(episode.prompt, ratio)
 
     def _reject(self, episode: Episode, step: Step, reason: Reason) -> None:
         self.failed[reason] += 1
@@ -241,7 +241,7 @@ class PairCollector:
             per_principle={p: principles[p] for p in self.kept},
             per_source={name: sources[name] for name in self._sources},
             per_hazard={name: hazards[name] for name in self._hazards},
-            mean_length_ratio=_mean_ratio(log_ratios),
+            mean_length_ratio=mean_ratio(log_ratios),
             calls=self.calls,
             tokens=self.tokens,
             shortfall=self._max_pairs - len(pairs),
@@ -263,37 +263,6 @@ class _About:
         self.sources.append(prompt.source)
         self.hazards.append(prompt.hazard)
         self.log_ratios.append(log_ratio)
-
-
-class _LengthBalance:
-    """Admits pairs as long as their mean length ratio stays within a limit, both ways.
-
-    The mean is geometric: twice as long and half as long cancel out. Every pair is admitted against
-    those before it, so that the mean is within the limit wherever the list is cut, once there are
-    ten; the mean of a few says nothing.
-    """
-
-    _FEW = 10
-
-    def __init__(self, limit: float | None) -> None:
-        self._limit = math.inf if limit is None else math.log(limit)
-        self._sum, self._count = 0.0, 0
-
-    def admits(self, ratio: float) -> bool:
-        """Whether a pair of this (log) ratio may come in; if so it counts from now on."""
-        if abs(self._sum + ratio) > self._limit * max(self._count + 1, self._FEW):
-            return False
-        self._sum += ratio
-        self._count += 1
-        return True
-
-
-def _log_ratio(chosen: str, rejected: str) -> float:
-    return math.log(max(1, len(words(chosen))) / max(1, len(words(rejected))))
-
-
-def _mean_ratio(log_ratios: Sequence[float]) -> float | None:
-    return round(math.exp(math.fsum(log_ratios) / len(log_ratios)), 3) if log_ratios else None
 
 
 def candidate_of(episode: Episode, step: Step) -> Candidate:

@@ -43,6 +43,8 @@ Render = Callable[[Sequence[ChatMessage]], str]
 
 _KEEP_IDLE_S = 4.0  # uvicorn hangs up after 5 s; a call must not meet that moment
 _TGI_WITH_CHAT = (1, 4)
+# One for all: json.dumps with options makes an encoder at each call.
+_JSON = json.JSONEncoder(ensure_ascii=False)
 _SHOWN = 300  # characters of a server's complaint
 
 
@@ -99,7 +101,7 @@ class Connection:
         Raises:
             CallError: there is no answer, or it is not a 200.
         """
-        return await self._send("POST", url, json.dumps(body, ensure_ascii=False).encode())
+        return await self._send("POST", url, _JSON.encode(body).encode())
 
     def _refuse_what_it_cannot(self, request: ChatRequest) -> None:
         name, needs = self.endpoint.engine, request.needs
