@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +110,18 @@ def test_cancelling_ends_the_jobs_of_a_flow_run(client: SyncPrefectClient, tmp_p
     client.set_flow_run_state(run.id, Cancelling())
     wait_for(lambda: state_of(client, run) is StateType.CANCELLED, 90, every=0.5)
     wait_for(lambda: not alive(tmp_path / "ws"), 30, every=0.5)
+
+
+def test_serve_that_is_told_to_stop_cancels_its_flow_runs_and_comes_back(
+    up: StackConfig, client: SyncPrefectClient, tmp_path: Path
+) -> None:
+    run = start(client, write_settings(tmp_path, max_pairs=200))
+    wait_for(lambda: alive(tmp_path / "ws", "pairs"), 120, every=0.3)
+    serve = int((up.folder / "serve.pid").read_text())
+    os.kill(serve, signal.SIGTERM)
+    wait_for(lambda: state_of(client, run) is StateType.CANCELLED, 90, every=0.5)
+    wait_for(lambda: not alive(tmp_path / "ws"), 30, every=0.5)
+    wait_for(lambda: int((up.folder / "serve.pid").read_text()) != serve, 60, every=0.5)
 
 
 def test_down_leaves_nothing_even_of_a_flow_run(tmp_path: Path) -> None:
