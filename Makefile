@@ -7,7 +7,7 @@ TORCH  := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 # A Linux machine without an NVIDIA GPU does not want gigabytes of CUDA: try the CPU build first.
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 # Those of Slurm wait most of the time: one process more than there are cores, and not too many.
-SIDE_BY_SIDE := -n $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() + 1))') --dist loadgroup
+SIDE_BY_SIDE := -n $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() + 1))') --dist loadgroup --no-loadscope-reorder
 SLURM  := slurm-wlm munge slurmdbd mariadb-server
 
 .DEFAULT_GOAL := help

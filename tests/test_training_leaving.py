@@ -71,16 +71,9 @@ def steps(out: Path) -> int:
     return max((int(line["step"]) for line in lines), default=0)
 
 
-@pytest.mark.parametrize(
-    ("settings", "layout"),
-    [
-        ({}, ""),
-        pytest.param({"ranks": 2, "zero": 2}, "zero2-2", marks=pytest.mark.slow),
-    ],
-)
-@pytest.mark.parametrize(
-    "asked", [signal.SIGTERM, pytest.param(signal.SIGUSR2, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("settings", "layout"), [({}, ""), ({"ranks": 2, "zero": 2}, "zero2-2")])
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGUSR2])
 def test_it_goes_on_from_the_very_step_at_which_it_was_asked(
     place: tuple[Path, Path],
     tmp_path: Path,
