@@ -137,7 +137,11 @@ def pick_device(device: Device = "auto") -> str:
 
 
 def pick_dtype(precision: Precision, device: str) -> Any:
-    """Return the torch dtype for inference: bf16 on CUDA and CPU, fp16 on MPS, unless named."""
+    """Return the torch dtype for inference unless it is named.
+
+    bf16 where the device computes it, else fp16 on GPUs and fp32 on CPUs: one without AVX-512 takes
+    seven times as long for bf16 as for fp32, and one with it a third.
+    """
     import torch
 
     named = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -145,7 +149,18 @@ def pick_dtype(precision: Precision, device: str) -> Any:
         return named[precision]
     if device == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return {"mps": torch.float16, "cpu": torch.bfloat16}[device]
+    if device == "cpu":
+        return torch.bfloat16 if _cpu_computes_bf16() else torch.float32
+    return torch.float16
+
+
+def _cpu_computes_bf16() -> bool:
+    import torch
+
+    # PyTorch's own question before it hands bf16 to oneDNN; there is no public one.
+    return torch.backends.mkldnn.is_available() and bool(
+        torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
 
 
 def _load_errors() -> tuple[type[Exception], ...]:

@@ -32,7 +32,7 @@ class Finished:
         self.values, self.summary = values, summary
         self.workspace = Path(values["workspace"])
         # The run's own: other tests may make more of the same kinds.
-        self._artifacts = sorted((self.workspace / "artifacts").iterdir())
+        self.artifacts = sorted((self.workspace / "artifacts").iterdir())
 
     @property
     def config(self) -> PoCConfig:
@@ -42,7 +42,7 @@ class Finished:
         return Path(self.summary.made[label].split(" (")[0])
 
     def artifact(self, kind: str) -> Path:
-        (folder,) = (each for each in self._artifacts if each.name.startswith(f"{kind}-"))
+        (folder,) = (each for each in self.artifacts if each.name.startswith(f"{kind}-"))
         return folder
 
 
