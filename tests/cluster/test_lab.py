@@ -80,6 +80,8 @@ def test_a_job_of_low_priority_makes_way_and_comes_back(on_lab: SlurmLab) -> Non
     on_lab.cancel_all()
 
 
+# How soon a controller takes a node back is its own affair, and was more than a minute.
+@pytest.mark.slow
 def test_killed_daemons_come_back(on_lab: SlurmLab) -> None:
     old = on_lab.pid("slurmctld"), on_lab.pid("slurmd-node1")
     on_lab.kill("slurmctld")

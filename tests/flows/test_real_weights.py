@@ -16,7 +16,7 @@ from tests.flows.tiny_flow import CONSTITUTION, ROOT
 # Small enough for a test; every other setting is the user's, and so is Prefect's own server. The
 # filters are wide: how many of a small model's revisions pass depends on the processor's rounding.
 OPTIONS = """
-    --model embedded --max-pairs 2 --training.epochs 1
+    --model embedded --max-pairs 2 --generation.batch-size 4 --training.epochs 1
     --quality.min-topic-overlap 0 --quality.max-length-ratio 100 --quality.max-repetition 1
     --quality.max-similarity 1 --quality.max-copied 1 --quality.min-words 1
     --evaluation.safety-prompts 2 --evaluation.scenario-prompts 2 --evaluation.capability-items 2
