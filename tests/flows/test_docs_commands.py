@@ -49,7 +49,7 @@ def desk(finished, tmp_path_factory):
     (pairs,) = folder.glob("runs/poc/artifacts/pairs-*")
     ways = ["export", str(pairs), "--format", "jsonl", "--to", str(folder / "mine.jsonl")]
     assert datasets.main(ways) == 0
-    for name in ("models/mine", "my/model", "my/judge"):
+    for name in ("models/mine", "my/model", "my/judge", "my/other", "my/third"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).symlink_to(finished.values["model"])
     prompts = [f'{{"prompt": "How do I tell a friend that plan {n} failed?"}}' for n in range(40)]
