@@ -27,7 +27,7 @@ from huggingface_hub.errors import (
 )
 from safetensors.torch import load_file, save_file
 
-from ccai_core import embedded
+from ccai_core import embedded, models
 from ccai_core.errors import ModelError
 from ccai_core.models import (
     EMBEDDED_MODEL,
@@ -227,7 +227,10 @@ def test_devices_are_picked_by_what_is_there(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_precision_follows_the_device_unless_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert pick_dtype("auto", "cpu") == torch.bfloat16
+    for computes, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(models, "_cpu_computes_bf16", lambda computes=computes: computes)
+        assert pick_dtype("auto", "cpu") == dtype
+    assert pick_dtype("bf16", "cpu") == torch.bfloat16
     assert pick_dtype("auto", "mps") == torch.float16
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     assert pick_dtype("auto", "cuda") == torch.float16
