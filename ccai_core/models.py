@@ -157,10 +157,9 @@ def pick_dtype(precision: Precision, device: str) -> Any:
 def _cpu_computes_bf16() -> bool:
     import torch
 
+    there: Any = torch.backends.mkldnn
     # PyTorch's own question before it hands bf16 to oneDNN; there is no public one.
-    return torch.backends.mkldnn.is_available() and bool(
-        torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    return bool(there.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _load_errors() -> tuple[type[Exception], ...]:
