@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -25,10 +24,11 @@ OPTIONS = """
 
 
 @pytest.mark.weights
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_embedded_model_goes_all_the_way(tmp_path: Path) -> None:
     principles = tmp_path / "principles.md"
-    principles.write_text(CONSTITUTION)
+    # One principle: balance over several is tested elsewhere, and each costs calls.
+    principles.write_text(CONSTITUTION.partition("## Honesty")[0])
     places = ["--workspace", str(tmp_path / "ws"), "--constitution", str(principles)]
     command = [sys.executable, "-m", "flows.poc", *OPTIONS, *places]
     environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}
@@ -39,7 +39,7 @@ def test_the_embedded_model_goes_all_the_way(tmp_path: Path) -> None:
         assert said in ran.stdout
     (folder,) = (tmp_path / "ws" / "artifacts").glob("pairs-*")
     pairs = read_pairs(folder)
-    assert set(Counter(pair.principle for pair in pairs).values()) == {1}
+    assert [pair.principle for pair in pairs] == ["mindfulness"] * 2
     assert all(pair.chosen != pair.rejected for pair in pairs)
     report = (tmp_path / "ws" / "report.html").read_text(encoding="utf-8")
     assert "SmolLM2-135M-Instruct" in report
