@@ -13,6 +13,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -39,6 +41,25 @@ def missing() -> str | None:
     if programs() is None:
         return "PostgreSQL (apt-get install postgresql)"
     return None if find_spec("psycopg2") else "psycopg2 (pip install psycopg2-binary)"
+
+
+@contextmanager
+def benchmarked(
+    name: str, serve: ServeConfig, folder: Path | None = None
+) -> Iterator[tuple[Platform, Path]]:
+    """Start a benchmark's platform and give it with its folder, a temporary one unless named.
+
+    Ends the program with 2 where something is missing.
+    """
+    # So that nothing is left when it is ended from outside.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if lacks := missing():
+        print(f"Missing: {lacks}", file=sys.stderr)
+        sys.exit(2)
+    with tempfile.TemporaryDirectory(prefix=f"ccai-{name}-") as temporary:
+        place = folder or Path(temporary)
+        with Platform(place / "servers", serve) as platform:
+            yield platform, place
 
 
 class Platform:

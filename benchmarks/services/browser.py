@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +35,7 @@ if __name__ == "__main__":  # started as a file
 from benchmarks.services.records import FINAL, Api  # noqa: E402
 from flows.serve_config import ServeConfig  # noqa: E402
 from tests.flows.tiny_flow import write_settings  # noqa: E402
-from tests.platform_lab import Platform, missing  # noqa: E402
+from tests.platform_lab import Platform, benchmarked  # noqa: E402
 
 _PAGE_S, _RUN_S = 90.0, 780.0
 _SIZE = (1180, 900)
@@ -48,18 +46,12 @@ def main() -> int:
     parser.add_argument("--model", help="instead of a tiny one, e.g. embedded")
     parser.add_argument("--pictures", type=Path, help="folder for the screenshots")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    if lacks := missing():
-        print(f"Missing: {lacks}", file=sys.stderr)
-        return 2
-    with tempfile.TemporaryDirectory(prefix="ccai-browser-") as temporary:
-        folder = Path(temporary)
-        with Platform(folder / "servers", ServeConfig()) as platform:
-            browser = Browser(platform, given.pictures)
-            try:
-                browser.all(values_of(folder, given.model))
-            finally:
-                browser.close()
+    with benchmarked("browser", ServeConfig()) as (platform, folder):
+        browser = Browser(platform, given.pictures)
+        try:
+            browser.all(values_of(folder, given.model))
+        finally:
+            browser.close()
     return 0
 
 

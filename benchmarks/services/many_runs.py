@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +34,7 @@ if __name__ == "__main__":  # started as a file
 from benchmarks.services.records import FINAL, Api, record_of  # noqa: E402
 from flows.serve_config import ServeConfig  # noqa: E402
 from infra.processes import job_processes  # noqa: E402
-from tests.platform_lab import Platform, missing  # noqa: E402
+from tests.platform_lab import Platform, benchmarked  # noqa: E402
 
 _LOOK_EVERY_S, _COUNT_EVERY_S = 2.0, 10.0
 _THINGS = "anchors beetles candles engines feathers glaciers islands kettles lanterns".split()
@@ -50,16 +48,9 @@ def main() -> int:
     parser.add_argument("--most", type=float, default=840.0, help="seconds before giving up")
     parser.add_argument("--folder", type=Path, help="kept; else a temporary one")
     given = parser.parse_args()
-    # So that nothing is left when it is ended from outside.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    if lacks := missing():
-        print(f"Missing: {lacks}", file=sys.stderr)
-        return 2
     serve = ServeConfig(runs=given.runs, at_once=given.runs, local=given.local)
-    with tempfile.TemporaryDirectory(prefix="ccai-many-runs-") as temporary:
-        folder = given.folder or Path(temporary)
-        with Platform(folder / "servers", serve) as platform:
-            _, wrong = measure(platform, folder, given.runs, given.most)
+    with benchmarked("many-runs", serve, given.folder) as (platform, folder):
+        _, wrong = measure(platform, folder, given.runs, given.most)
     for line in wrong:
         print(f"WRONG: {line}")
     return int(bool(wrong))

@@ -21,9 +21,7 @@ exit code 1: a run did not complete, or something is missing.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +34,7 @@ if __name__ == "__main__":  # started as a file
 from benchmarks.services.records import FINAL, Api, Record, differences, record_of  # noqa: E402
 from flows.serve_config import ServeConfig  # noqa: E402
 from tests.flows.tiny_flow import TINY, write_settings  # noqa: E402
-from tests.platform_lab import Platform, missing  # noqa: E402
+from tests.platform_lab import Platform, benchmarked  # noqa: E402
 
 _SERVERS = ("mlflow", "prefect", "postgres")
 _WHENS = ("middle", "end")
@@ -63,16 +61,9 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=6, help="how long a run takes")
     parser.add_argument("--folder", type=Path, help="kept; else a temporary one")
     given = parser.parse_args()
-    # So that nothing is left when it is ended from outside.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    if lacks := missing():
-        print(f"Missing: {lacks}", file=sys.stderr)
-        return 2
-    with tempfile.TemporaryDirectory(prefix="ccai-outages-") as temporary:
-        folder = given.folder or Path(temporary)
-        with Platform(folder / "servers", ServeConfig()) as platform:
-            lab = Lab(platform, folder, given.pairs, given.seconds)
-            outcomes = lab.all(given.only or _SERVERS, given.when or _WHENS)
+    with benchmarked("outages", ServeConfig(), given.folder) as (platform, folder):
+        lab = Lab(platform, folder, given.pairs, given.seconds)
+        outcomes = lab.all(given.only or _SERVERS, given.when or _WHENS)
     _print(outcomes, given.seconds)
     return int(any(each.state != "COMPLETED" or each.missing for each in outcomes))
 
