@@ -70,6 +70,9 @@ def server_command(chosen: argparse.Namespace, model: ModelRef, port: int) -> li
         f"--max-num-seqs={chosen.places}", "--max-model-len=4096", "--enable-prefix-caching",
         f"--block-size={block}", f"--num-gpu-blocks-override={chosen.cache_tokens // block}",
         f"--dtype={chosen.dtype}", "--enforce-eager",
+        # A prompt read in parts by a call with a seed ends vLLM 0.32 on a CPU ("CPU Generator does
+        # not use offset").
+        "--no-enable-chunked-prefill", "--max-num-batched-tokens=4096",
     ]  # fmt: skip
 
 
