@@ -20,6 +20,7 @@ from infra.provenance import code_version, versions
 from infra.tracking import Tracking
 from infra.workspace import Workspace
 from tasks.limits import run_slot
+from tasks.log_lines import keep_log_lines
 from tasks.pages import page_of_flow_run, show_mlflow
 from tasks.shown import send_what_is_kept
 from tasks.site import Site
@@ -48,6 +49,7 @@ def open_site(
         ArtifactError: the workspace is in use, not writable, or its disk is nearly full.
         ConfigError: the cluster profile or the tracking server cannot be used.
     """
+    keep_log_lines()
     cluster = read_cluster(config)
     workspace = Workspace(config.workspace, need_gb=need_gb)
     with run_slot(config.cluster), workspace.lock():

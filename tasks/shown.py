@@ -106,7 +106,7 @@ def _without_retries(call: Callable[[], Any]) -> None:
         call()
 
 
-def _is_refused(error: Exception) -> bool:
+def is_refused(error: Exception) -> bool:
     """Tell an answer that will not change from a server that is away or too busy."""
     if isinstance(error, PrefectHTTPStatusError):
         code = error.response.status_code
@@ -114,4 +114,4 @@ def _is_refused(error: Exception) -> bool:
     return isinstance(error, TypeError | ValueError)
 
 
-_OUTBOX = Outbox(None, _is_refused, server="Prefect")
+_OUTBOX = Outbox(None, is_refused, server="Prefect")

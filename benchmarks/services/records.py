@@ -20,7 +20,7 @@ FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 """The states that a flow run ends in."""
 
 # Of time and machine: their names and steps are compared, not their values.
-_MEASURED = re.compile(r"second|time|memory|rate|speed|throughput|runtime|_per_|/s$|hours")
+_MEASURED = re.compile(r"second|time|memory|rate|speed|throughput|runtime|_per_|/s$|hours|mfu")
 _KINDS = ("MLflow runs", "params", "metrics", "tags", "datasets", "MLflow artifacts", "models")
 # Of this run alone.
 _OWN_TAGS = (

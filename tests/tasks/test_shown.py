@@ -6,20 +6,28 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
-from prefect import flow, task
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect import flow, get_run_logger, task
+from prefect.client.orchestration import PrefectClient, SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.logging.handlers import set_api_log_sink
 
 from infra import outbox
 from infra.outbox import Outbox
-from tasks import shown
+from tasks import log_lines, shown
+from tasks.log_lines import keep_log_lines
 from tasks.shown import Bar, send_what_is_kept, show_link, show_table
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server() -> Iterator[None]:
     from prefect.testing.utilities import prefect_test_harness
 
@@ -29,7 +37,7 @@ def server() -> Iterator[None]:
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shown, "_OUTBOX", Outbox(None, shown._is_refused, server="Prefect"))
+    monkeypatch.setattr(shown, "_OUTBOX", Outbox(None, shown.is_refused, server="Prefect"))
     monkeypatch.setattr(outbox, "_REST_S", 0.0)
 
 
@@ -89,6 +97,44 @@ def test_what_was_shown_while_the_server_was_away_is_there_afterwards(
     assert found["mlflow"].task_run_id is None
     assert found["mlflow"].data == "[In MLflow](http://127.0.0.1:1/#/runs/7)"
     assert waited[0] < 5
+
+
+def test_lines_of_the_log_are_there_soon_after_the_server_is(
+    server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_lines, "_AGAIN_S", 0.1)
+    really, away = PrefectClient.create_logs, [True]
+
+    async def create_logs(self: PrefectClient, logs: Any) -> None:
+        if away[0]:
+            raise httpx.ConnectError("the server is away")
+        await really(self, logs)
+
+    monkeypatch.setattr(PrefectClient, "create_logs", create_logs)
+
+    @flow
+    def run() -> str:
+        keep_log_lines()
+        for number in range(3):
+            get_run_logger().info("line %d", number)
+            time.sleep(2.5)  # more than a batch is gathered
+        away[0] = False
+        from prefect.runtime import flow_run
+
+        return str(flow_run.get_id())
+
+    try:
+        asked = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[UUID(run())]))
+        with get_client(sync_client=True) as client:
+            until, found = time.monotonic() + 20, set[str]()
+            while time.monotonic() < until and len(found) < 3:
+                time.sleep(0.2)
+                found = {each.message for each in client.read_logs(asked)} & {
+                    f"line {number}" for number in range(3)
+                }
+        assert len(found) == 3
+    finally:
+        set_api_log_sink(None)
 
 
 def test_outside_a_flow_run_there_is_nothing_to_show_it_on(fresh: None) -> None:
