@@ -110,11 +110,12 @@ def _result(path: Path, kind: type[C]) -> C:
 
 
 def _belong_together(parts: Parts, training: Path, evaluation: Path) -> None:
-    trained = parts.training.model.identity
-    if parts.evaluation.trained_model != trained:
+    made, evaluated = parts.training.model, parts.evaluation.trained_model
+    # By content: evaluated by its folder, a model is called after that.
+    if evaluated.rpartition("@")[2] != made.revision:
         raise ArtifactError(
-            f"{evaluation}: is of {parts.evaluation.trained_model}, and {training} made {trained}. "
-            "Evaluate the model that is to be released."
+            f"{evaluation}: is of {evaluated}, and {training} made {made.identity}. Evaluate the "
+            "model that is to be released."
         )
     # By content: the pairs may have been named as a file, and lie anywhere.
     if parts.training_record.inputs.get("pairs") != file_hash(parts.pairs):

@@ -212,8 +212,9 @@ def test_from_a_file_to_the_gate_to_a_release_and_back(finished, tmp_path, capsy
     gate = json.loads((tmp_path / "ws" / "gate.json").read_text("utf-8"))
     artifact = tmp_path / "ws" / gate["evaluation"]
     result = EvaluationResult.model_validate_json((artifact / "evaluation.json").read_text("utf-8"))
-    benchmark = next(metric for metric in result.metrics if metric.id == "benchmark.safe_rate")
-    assert benchmark.n == 6
+    # How many of a tiny model's answers can be rated is chance; that all were asked for is not.
+    assert {"benchmark.baseline", "benchmark.trained"} <= {table.id for table in result.tables}
+    assert "practice set, 6 prompts" in told
     assert (tmp_path / "ws" / "validation.html").is_file()
     out = tmp_path / "release"
     given = {
