@@ -13,3 +13,6 @@ os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 # A server that is away for some minutes is waited for (2, 4, 8 … 256 s), not only for one.
 os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "8")
+# Its server answers 500 while its database is away. Unless that is waited for too, the process that
+# runs what the UI starts ends itself after half a minute, and takes its flow runs along.
+os.environ.setdefault("PREFECT_CLIENT_RETRY_EXTRA_CODES", "500")

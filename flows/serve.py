@@ -17,7 +17,7 @@ from flows.cli import run_command
 from flows.offers import all_offers
 from flows.results import Summary
 from flows.serve_config import ServeConfig
-from flows.serve_plan import deployment_of, is_switched_on, plan_serve, prefect_yaml
+from flows.serve_plan import deployment_of, plan_serve, prefect_yaml, switches_of
 from flows.serve_runner import run_deployments
 from tasks.late_runs import telling_of_late_runs
 from tasks.limits import set_limits
@@ -41,7 +41,7 @@ def serve(config: ServeConfig) -> Summary:
         set_limits(config.all_limits, {offer.full_name: config.at_once for offer in offers})
     except OSError as error:
         raise ConfigError(f"The Prefect server at {api} does not answer ({error}).") from None
-    deployments = [deployment_of(offer, config, is_switched_on(offer)) for offer in offers]
+    deployments = [deployment_of(offer, config, switches_of(offer)) for offer in offers]
     with telling_of_late_runs(config.late_minutes):
         run_deployments(deployments, at_most=config.runs)
     return Summary(made={"deployments": str(len(deployments))})

@@ -5,7 +5,7 @@ deployments = [deployment_of(offer, config) for offer in all_offers()]
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import yaml
 from prefect.client.orchestration import get_client
@@ -30,29 +30,41 @@ _HEAD = """\
 """
 
 
-def deployment_of(offer: Offer, config: ServeConfig, is_on: bool = True) -> RunnerDeployment:
-    """Return the deployment that is registered for what is offered, its schedule on or off."""
+class Switches(NamedTuple):
+    """What people can switch off on the server."""
+
+    deployment: bool = True
+    schedule: bool = True
+
+
+ALL_ON = Switches()
+
+
+def deployment_of(offer: Offer, config: ServeConfig, on: Switches = ALL_ON) -> RunnerDeployment:
+    """Return the deployment that is registered for what is offered."""
     made = offer.flow.to_deployment(
         offer.name,
         description=offer.description,
         tags=list(offer.tags),
         parameters={"config": _values(offer, config)},
         version=code_version(),
-        schedule=_schedule(offer, config, is_on),
+        paused=not on.deployment,
+        schedule=_schedule(offer, config, on.schedule),
         # By module, so that a flow's process finds its neighbours as the command line does.
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     return cast(RunnerDeployment, made)
 
 
-def is_switched_on(offer: Offer) -> bool:
-    """Whether nobody has switched off its schedule on the server: registering switches it on."""
+def switches_of(offer: Offer) -> Switches:
+    """Return what is on now: registering would switch on what somebody has switched off."""
     with get_client(sync_client=True) as client:
         try:
-            schedules = client.read_deployment_by_name(offer.full_name).schedules
+            there = client.read_deployment_by_name(offer.full_name)
         except ObjectNotFound:
-            return True
-    return not schedules or any(each.active for each in schedules)
+            return ALL_ON
+    schedules = there.schedules
+    return Switches(not there.paused, not schedules or any(each.active for each in schedules))
 
 
 def plan_serve(config: ServeConfig) -> str:

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import StateType
 
 from flows.offers import all_offers
 from flows.serve_config import ServeConfig
-from flows.serve_plan import deployment_of, is_switched_on
+from flows.serve_plan import deployment_of, switches_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,7 +51,7 @@ def test_a_paused_deployment_stays_paused_when_serve_starts_again(server: str) -
     deployment = deployment_of(offer, ServeConfig()).apply()
     with get_client(sync_client=True) as client:
         client.pause_deployment(deployment)
-        deployment_of(offer, ServeConfig()).apply()
+        deployment_of(offer, ServeConfig(), switches_of(offer)).apply()
         there = client.read_deployment(deployment)
         assert there.paused
         ours = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
@@ -66,6 +66,6 @@ def test_a_paused_deployment_stays_paused_when_serve_starts_again(server: str) -
         # The other switch of the UI: that of the schedule.
         (schedule,) = client.read_deployment(deployment).schedules
         client.update_deployment_schedule(deployment, schedule.id, active=False)
-        assert not is_switched_on(offer)
-        deployment_of(offer, ServeConfig(), is_switched_on(offer)).apply()
+        assert not switches_of(offer).schedule
+        deployment_of(offer, ServeConfig(), switches_of(offer)).apply()
         assert [each.active for each in client.read_deployment(deployment).schedules] == [False]
