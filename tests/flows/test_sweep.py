@@ -16,6 +16,7 @@ from optuna.trial import create_trial
 from ccai_core.errors import ConfigError, JobMemoryError, ModelError
 from ccai_core.search_space import read_space
 from ccai_core.training_config import TrainingResult
+from flows import sweep_results
 from flows.cli import parse
 from flows.config import TrainingFlowConfig
 from flows.sweep import sweep
@@ -106,6 +107,19 @@ def test_the_best_of_all_trials_is_a_file_that_training_takes(
     sweep(SweepConfig.model_validate(values(made, workspace, trials=3)))
     assert table(workspace)[:2] == rows
     assert trainings(workspace) == 3
+
+
+def test_from_four_trials_on_it_is_drawn_which_settings_mattered(tmp_path: Path) -> None:
+    study = Study(
+        tmp_path / "s.jsonl", "s", read_space("dpo"), objective="loss", pruner="median", seed=1
+    )
+    for value in (0.6, 0.5, 0.4, 0.3):
+        trial = study.ask()
+        study.values(trial)
+        study.tell(trial, value)
+    sweep_results._draw(study, "loss", tmp_path)
+    for name in ("history", "importances", "slices"):
+        assert "held-out loss" in (tmp_path / f"{name}.svg").read_text()
 
 
 @pytest.mark.slow
