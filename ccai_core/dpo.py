@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ccai_core import checkpoints
-from ccai_core.models import Device, ModelRef, load_model
+from ccai_core.models import ModelRef
 from ccai_core.reference import ReferenceCache
 from ccai_core.training_config import TrainingConfig, TrainingResult, Validation, estimate_steps
 from ccai_core.training_curve import draw
@@ -77,6 +77,7 @@ def _train(run: PreparedRun, began: float, kept: Path) -> TrainingResult:
     from ccai_core import dpo_trainer
     from ccai_core.training_finish import choose, finish
     from ccai_core.training_progress import Progress, quiet
+    from ccai_core.training_weights import weights_to_train
     from ccai_core.whole_model import whole_model
 
     newest = run.ranks.by_first(lambda: checkpoints.newest_valid(run.folder.checkpoints, run.tell))
@@ -95,11 +96,8 @@ def _train(run: PreparedRun, began: float, kept: Path) -> TrainingResult:
         resumed_from=resumed_from, **run.about(),
     )  # fmt: skip
     with quiet():
-        # DeepSpeed takes its share to the device itself.
-        device = "cpu" if run.config.zero else run.device
-        weights, _ = load_model(run.model, cast(Device, device), "fp32")
         trainer = dpo_trainer.build(
-            run.config, run.plan, weights, run.tokenizer, run.train, run.validation,
+            run.config, run.plan, weights_to_train(run), run.tokenizer, run.train, run.validation,
             settings, progress, ReferenceCache(kept, _reference_identity(run)),
         )  # fmt: skip
         with progress.leaving:

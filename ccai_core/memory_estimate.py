@@ -4,8 +4,8 @@ The parts are weights, gradients, AdamW's two moments, activations kept for the 
 row a pair, see pair_rows), and the tile of logits in which log-probabilities are computed. The
 reference model costs nothing: its log-probabilities are computed before the first step. Constants
 are measured on a 135M Llama on CPU (benchmarks/training_memory.py); those for CUDA and MPS are
-derived, not measured, and so is what DeepSpeed divides and offloads (Rajbhandari et al. 2020, arXiv
-1910.02054; Ren et al. 2021, arXiv 2101.06840).
+derived (an H200 needed 14 to 31% less, docs/benchmarks.md), and so is what DeepSpeed divides and
+offloads (Rajbhandari et al. 2020, arXiv 1910.02054; Ren et al. 2021, arXiv 2101.06840).
 
     need = estimate(read_shape(ref.path), config, row=250, precision="fp32", device="cpu")
 """
@@ -190,7 +190,13 @@ def _whole(
 ) -> tuple[float, float, float, float]:
     """Return bytes of weights, gradients, optimizer and buffers where each process holds all."""
     trained = _trained(shape, config)
-    weights = _held(shape, config) * (6 if precision != "fp32" else 4)
+    if precision == "fp32":
+        weights = _held(shape, config) * 4
+    elif config.method == "full":
+        weights = _held(shape, config) * 6
+    else:
+        # Of what adapters leave as it is, only the embedding is kept in fp32.
+        weights = shape.parameters * 2 + shape.vocabulary * shape.hidden * 2 + trained * 6
     # Plain data parallelism sends gradients from buckets that are as large as all of them.
     return weights, trained * 4, trained * 8, trained * 4 * (config.world > 1)
 

@@ -20,11 +20,13 @@ from __future__ import annotations
 import functools
 import itertools
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.attention.flex_attention import create_block_mask
+from transformers.utils import is_triton_available
 from trl.kernels import ChunkedLogProbFunction
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import maybe_gather_lm_head_ctx
@@ -33,6 +35,10 @@ Row = dict[str, torch.Tensor]
 
 # Words of the vocabulary in one tile of logits.
 _TILE_WORDS = 32_768
+# PyTorch's FlexAttention (Dong et al. 2024, arXiv 2412.05496), as transformers names it.
+_SKIPPING = "flex_attention"
+# Its least width of a head, and the least NVIDIA generation it is compiled for here.
+_LEAST_HEAD, _LEAST_CAPABILITY = 16, (8, 0)
 _SHARED, _CHOSEN, _REJECTED = 0, 1, 2
 _BRANCHES = 3
 # Of packed rows: the mask has the square of it.
@@ -131,8 +137,11 @@ def add_pair_head(model: Any, packed: bool = False) -> None:
     """Let `model(rows=rows)` return each row's log-probabilities, a tensor of shape [C + R] each.
 
     Through the model's own forward, so that what wraps it (DDP, DeepSpeed, PEFT) is passed through.
-    `packed` computes as many of the rows at once as fit into 8,192 tokens.
+    `packed` computes as many of the rows at once as fit into 8,192 tokens, on a GPU with an
+    attention that skips what no token sees.
     """
+    if packed and _can_skip(model):
+        model.set_attn_implementation(_SKIPPING)
     original = model.forward
 
     @functools.wraps(type(model).forward)
@@ -168,20 +177,46 @@ def _log_probs(model: Any, row: Row) -> torch.Tensor:
     return log_probs
 
 
-def _mask(model: Any, branch: torch.Tensor) -> torch.Tensor:
-    """Return who sees whom, [1, 1, S, S]: of one's own pair the past, shared or of one's branch."""
+def _can_skip(model: Any) -> bool:
+    """Whether FlexAttention runs here: compiled by Triton, for a recent NVIDIA GPU."""
+    config = model.config.get_text_config()
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return bool(
+        model.device.type == "cuda"
+        and torch.cuda.get_device_capability(model.device) >= _LEAST_CAPABILITY
+        and is_triton_available()
+        and model._supports_flex_attn
+        and width >= _LEAST_HEAD
+    )
+
+
+def _mask(model: Any, branch: torch.Tensor) -> Any:
+    """Return who sees whom: a mask [1, 1, S, S], or FlexAttention's blocks of one."""
     length = branch.shape[-1]
-    past = torch.ones(length, length, dtype=torch.bool, device=branch.device).tril()
-    seen = branch[0]
-    pair = seen // _BRANCHES
-    shared = (pair[None, :] == pair[:, None]) & (seen % _BRANCHES == _SHARED)[None, :]
-    allowed = past & (shared | (seen[None, :] == seen[:, None]))
-    if model.config.get_text_config()._attn_implementation == "eager":
+    attention = model.config.get_text_config()._attn_implementation
+    sees = _sees(branch[0])
+    if attention == _SKIPPING:
+        return create_block_mask(sees, None, None, length, length, device=str(branch.device))
+    place = torch.arange(length, device=branch.device)
+    allowed = sees(None, None, place[:, None], place[None, :])[None, None]
+    if attention == "eager":
         lowest = torch.finfo(model.dtype).min
-        return torch.zeros_like(allowed, dtype=model.dtype).masked_fill(~allowed, lowest)[
-            None, None
-        ]
-    return allowed[None, None]
+        return torch.zeros_like(allowed, dtype=model.dtype).masked_fill(~allowed, lowest)
+    return allowed
+
+
+def _sees(branch: torch.Tensor) -> Callable[..., torch.Tensor]:
+    """Return what says whether place q sees place k: its pair's past, of the prompt or its branch.
+
+    The arguments are FlexAttention's; those of batch and head play no part.
+    """
+
+    def sees(_: Any, __: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        mine, other = branch[q], branch[k]
+        shared = (mine // _BRANCHES == other // _BRANCHES) & (other % _BRANCHES == _SHARED)
+        return (q >= k) & (shared | (mine == other))
+
+    return sees
 
 
 @dataclass(frozen=True)

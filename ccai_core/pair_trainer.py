@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import datasets
 import numpy as np
 from trl import DPOTrainer
 from trl.models.utils import prepare_deepspeed
+from trl.trainer import dpo_trainer
 
 from ccai_core.guarded_trainer import GuardedTrainer
 from ccai_core.pair_rows import ReadsRows
@@ -48,7 +51,8 @@ class Trainer(GuardedTrainer, DPOTrainer):  # type: ignore[misc]
         self._reference, self._progress, self._simpo_gamma = reference, progress, simpo_gamma
         self._engine: Any = None
         self._ranks = this_rank()
-        super().__init__(*args, **kwargs)
+        with _nothing_hashed():
+            super().__init__(*args, **kwargs)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         padded, read = _rows(model, inputs)
@@ -79,7 +83,7 @@ class Trainer(GuardedTrainer, DPOTrainer):  # type: ignore[misc]
         """Compute two of the known pairs again; forget all if they are not as they were."""
         known = [i for i, key in enumerate(keys) if self._reference.get(key) is not None]
         for i in {*known[:1], *known[-1:]}:
-            then, now = self._reference.get(keys[i]), self._reference_of(dataset[i])
+            then, (now,) = self._reference.get(keys[i]), self._reference_of(dataset, [i])
             if not np.allclose(then or now, now, rtol=_ROUNDING, atol=_ROUNDING):
                 self._progress.tell(
                     f"Warning: the reference log-probabilities in {self._reference.folder} are not "
@@ -97,10 +101,13 @@ class Trainer(GuardedTrainer, DPOTrainer):  # type: ignore[misc]
         world, rank = self._ranks.world, self._ranks.rank
         # The same number in every process, or they would wait for each other for ever (ZeRO-3).
         share = [missing[i % len(missing)] for i in range(rank, _up(len(missing), world), world)]
+        size = self.args.per_device_train_batch_size
         began = told = time.monotonic()
-        for done, i in enumerate(share, start=1):
-            self._reference.add(keys[i], *self._reference_of(dataset[i]))
-            now = time.monotonic()
+        for at in range(0, len(share), size):
+            batch = share[at : at + size]
+            for i, both in zip(batch, self._reference_of(dataset, batch), strict=True):
+                self._reference.add(keys[i], *both)
+            now, done = time.monotonic(), at + len(batch)
             if rank == 0 and (now - told >= _TELL_S or done == len(share)):
                 told = now
                 self._progress.reference(done, len(share), now - began)
@@ -108,10 +115,10 @@ class Trainer(GuardedTrainer, DPOTrainer):  # type: ignore[misc]
         for entries in self._ranks.gather({keys[i]: known[keys[i]] for i in share}):
             self._reference.take(entries)
 
-    def _reference_of(self, example: dict[str, Any]) -> tuple[float, float]:
-        batch = self._prepare_inputs(self.data_collator([example]))
-        chosen, rejected = self.compute_ref_log_probs(self._reference_model(), batch)
-        return chosen.item(), rejected.item()
+    def _reference_of(self, dataset: datasets.Dataset, pairs: Sequence[int]) -> list[Both]:
+        batch = self._prepare_inputs(self.data_collator([dataset[i] for i in pairs]))
+        sides = self.compute_ref_log_probs(self._reference_model(), batch)
+        return list(zip(*(side.tolist() for side in sides), strict=True))
 
     def _reference_model(self) -> Any:
         """Return what computes the reference: the model as it is before its first step."""
@@ -120,6 +127,13 @@ class Trainer(GuardedTrainer, DPOTrainer):  # type: ignore[misc]
             # all sets.
             self._engine = prepare_deepspeed(self.model, self.accelerator)
         return self._engine or self.model
+
+
+@contextmanager
+def _nothing_hashed() -> Iterator[None]:
+    """Keep TRL from hashing all weights, a minute for 7B, for a cache that is not used here."""
+    with patch.object(dpo_trainer, "hash_module", lambda _: ""):
+        yield
 
 
 def _with_reference(dataset: datasets.Dataset, both: list[Both]) -> datasets.Dataset:

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import cast
 
 from ccai_core import checkpoints
 from ccai_core.errors import ConfigError
-from ccai_core.models import Device, ModelRef, load_model
+from ccai_core.models import ModelRef
 from ccai_core.sft_config import SftConfig, SftResult
 from ccai_core.training_output import RunFolder
 from ccai_core.training_run import (
@@ -68,6 +67,7 @@ def _train(run: PreparedRun, began: float) -> SftResult:
     from ccai_core import sft_trainer
     from ccai_core.training_finish import finish
     from ccai_core.training_progress import quiet
+    from ccai_core.training_weights import weights_to_train
     from ccai_core.whole_model import whole_model
 
     newest = run.ranks.by_first(lambda: checkpoints.newest_valid(run.folder.checkpoints, run.tell))
@@ -81,10 +81,7 @@ def _train(run: PreparedRun, began: float) -> SftResult:
         resumed_from=resumed, **run.about(),
     )  # fmt: skip
     with quiet():
-        # DeepSpeed takes its share to the device itself.
-        device = "cpu" if run.config.zero else run.device
-        weights, _ = load_model(run.model, cast(Device, device), "fp32")
-        trainer = sft_trainer.build(run, weights, settings, progress)
+        trainer = sft_trainer.build(run, weights_to_train(run), settings, progress)
         with progress.leaving:
             trainer.train(resume_from_checkpoint=str(newest) if newest else None)
         # Wherever its weights are: in one process, or divided over many.

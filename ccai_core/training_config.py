@@ -24,7 +24,7 @@ Measure = Literal["loss", "margin"]
 Reporter = Literal["clearml", "comet_ml", "swanlab", "tensorboard", "trackio", "wandb"]
 
 # Who computes a run and who is told of it, not what it computes.
-LAYOUT = frozenset({"nodes", "ranks", "zero", "offload", "report_to"})
+LAYOUT = frozenset({"nodes", "ranks", "zero", "offload", "compile_blocks", "report_to"})
 
 
 class TrainingConfig(Config):
@@ -113,6 +113,10 @@ class TrainingConfig(Config):
         "none",
         description="What waits in the host's memory: optimizer states, or (zero 3) weights too.",
     )
+    compile_blocks: bool = Field(
+        False,
+        description="On CUDA, compile the model's blocks: a minute at the start, faster updates.",
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of data order, adapters and dropout.")
     save_dtype: Literal["fp32", "base"] = Field(
         "fp32",
@@ -140,6 +144,8 @@ class TrainingConfig(Config):
             raise ValueError(f"offload {self.offload} is done by DeepSpeed: set zero to 1, 2 or 3")
         if self.offload == "all" and self.zero != 3:
             raise ValueError("offload all needs zero 3: only there are weights divided")
+        if self.compile_blocks and self.zero == 3:
+            raise ValueError("compile_blocks needs whole weights: set zero to 0, 1 or 2")
         return self
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ccai_core.errors import ModelError
 from ccai_core.models import load_model
+from ccai_core.training_weights import frozen_in_half
 
 if TYPE_CHECKING:
     from ccai_core.pair_trainer import Trainer
@@ -21,7 +22,7 @@ def whole_model(run: PreparedRun, trainer: Trainer) -> Any:
     Raises:
         ModelError: what was trained does not fit the model that it was trained from.
     """
-    if run.ranks.world == 1 and not run.config.zero:
+    if run.ranks.world == 1 and not run.config.zero and not frozen_in_half(run):
         model = trainer.model
         return model.merge_and_unload() if run.plan.method == "lora" else model
     trained = _trained(run, trainer)
@@ -30,17 +31,21 @@ def whole_model(run: PreparedRun, trainer: Trainer) -> Any:
 
 def _trained(run: PreparedRun, trainer: Trainer) -> dict[str, Any]:
     """Return the trained weights in fp32, in the first process; the others help to gather them."""
-    from deepspeed.utils import safe_get_full_fp32_param
-
     found = {}
     for name, weight in trainer.model.named_parameters():
         if not weight.requires_grad:
             continue
-        # The optimizer's copy: with bf16 the model's own is rounded.
-        full = safe_get_full_fp32_param(weight) if run.config.zero else weight
+        full = _of_the_optimizer(weight) if run.config.zero else weight
         if run.ranks.first:
             found[name] = full.detach().float().cpu().clone()
     return found
+
+
+def _of_the_optimizer(weight: Any) -> Any:
+    """Return DeepSpeed's own copy in fp32: with bf16 the model's is rounded."""
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    return safe_get_full_fp32_param(weight)
 
 
 def _put_together(run: PreparedRun, trained: dict[str, Any]) -> Any:

@@ -45,7 +45,11 @@ def make_tokenizer(
 
 
 def save_tiny_model(
-    folder: Path, corpus: Sequence[str] = CORPUS, vocabulary: int = 320, spread: float = 0.5
+    folder: Path,
+    corpus: Sequence[str] = CORPUS,
+    vocabulary: int = 320,
+    spread: float = 0.5,
+    heads: int = 4,
 ) -> Path:
     """Save it; with a wide `spread` of weights, what it writes depends clearly on what it reads."""
     tokenizer = make_tokenizer(corpus, vocabulary)
@@ -53,7 +57,7 @@ def save_tiny_model(
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
+            num_attention_heads=heads, num_key_value_heads=2, max_position_embeddings=512,
             initializer_range=spread, tie_word_embeddings=False,
             pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
             bos_token_id=tokenizer.bos_token_id,
