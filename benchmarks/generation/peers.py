@@ -4,7 +4,8 @@ All make the same pairs: the same prompts, system turn and principles, the same 
 limits, one response shared by its principles, no critique of a response that was cut off. Each peer
 runs in an environment of its own, by a small script beside this one, with as many calls at a time
 as is best for it. Who goes first changes from round to round. What a run came to is read from the
-server's counters, from the first call to the last answer: starting a peer costs it nothing.
+server's counters, from the first call to the last answer: starting a peer costs it nothing, but for
+`client_cores`, the CPU seconds of a client for each of these seconds, imports included.
 
     python -m venv trove && trove/bin/pip install datatrove aiosqlite orjson aiofiles httpx
     python -m venv label && label/bin/pip install "distilabel[openai]" requests
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -98,6 +100,7 @@ def peer(python: str, name: str, asked: dict[str, Any]) -> int:
 def run(bench: Bench, name: str, chosen: argparse.Namespace, number: int) -> dict[str, Any]:
     """Let one of them make its pairs; return its row."""
     prompts = training_prompts(number * chosen.prompts, chosen.prompts)
+    before = sum(os.times()[:4])  # ours, and that of peers that have ended
     with Watch(bench.url) as watch:
         if name == "ours":
             pairs = asyncio.run(ours(bench, prompts, number)).pairs
@@ -112,6 +115,9 @@ def run(bench: Bench, name: str, chosen: argparse.Namespace, number: int) -> dic
         "tokens_per_second": round(watch.tokens_out / watch.seconds, 1),
         "cached": round(watch.cached, 3), "in_flight": round(watch.in_flight, 1),
         "preempted": watch.preempted,
+        "client_cores": round((sum(os.times()[:4]) - before) / watch.seconds, 2),
+        "engine_cores": round(watch.engine_seconds / watch.seconds, 2),
+        "tokens_per_pair": round(watch.tokens_out / max(1, pairs)),
     }  # fmt: skip
 
 
