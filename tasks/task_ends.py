@@ -35,8 +35,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _LOOK_EVERY_S = 0.5
-_ON_ITS_WAY_S = 20.0
-"""How long an end that the server has not got may still be on its way, or in its queue."""
+_ON_ITS_WAY_S = 40.0
+"""How long an end may be on its way. A server whose database is back writes one in five seconds."""
 _TIMES = 3
 _AT_ONCE = 100
 
