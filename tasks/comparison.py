@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from prefect import task
-
 from ccai_core.comparison.analysis import ANALYSIS_FILE, research_analysis
 from ccai_core.comparison.build import BuildConfig, build_comparison, plain_origin
 from ccai_core.comparison.figures import figures
@@ -26,7 +24,7 @@ from ccai_core.files import write_whole
 from ccai_core.traced import run_address
 from infra.mlflow_store import shown
 from infra.origin import content_name, find_origin, store_of
-from tasks.policy import RETRIED
+from tasks.policy import retried_task
 from tasks.shown import show_markdown
 from tasks.site import Site
 
@@ -41,7 +39,7 @@ class Compared(NamedTuple):
     """By what they are: page, data, analysis, pictures."""
 
 
-@task(name="compare-results", **RETRIED)
+@retried_task(name="compare-results")
 def compare_results(
     site: Site,
     given: Sequence[Given],

@@ -5,8 +5,6 @@ result = evaluate_models(site, request)
 
 from __future__ import annotations
 
-from prefect import task
-
 from ccai_core.evaluation.results import EvaluationResult, Metric
 from ccai_core.evaluation.run import (
     LOGS_FOLDER,
@@ -20,14 +18,14 @@ from ccai_core.types import fingerprint
 from infra.artifacts import Artifact
 from infra.tracking import Run
 from tasks.places import asking
-from tasks.policy import RETRIED
+from tasks.policy import retried_task
 from tasks.progress import Progress
 from tasks.shown import show_table
 from tasks.site import Site
 from tasks.steps import make, reused
 
 
-@task(name="evaluate-models", task_run_name="evaluate {request.trained.name}", **RETRIED)
+@retried_task(name="evaluate-models", task_run_name="evaluate {request.trained.name}")
 def evaluate_models(site: Site, request: EvaluationRequest) -> EvaluationResult:
     """Evaluate (or find the evaluation of these very inputs) and report it."""
     inputs = request.inputs

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect import task
 from prefect.artifacts import create_table_artifact
 
 from ccai_core.evaluation.gate import Gate, gate_page
 from ccai_core.files import write_whole
-from tasks.policy import RETRIED
+from tasks.policy import retried_task
 from tasks.site import Site
 
 
-@task(name="publish-gate", **RETRIED)
+@retried_task(name="publish-gate")
 def publish_gate(site: Site, gate: Gate) -> dict[str, Path]:
     """Write page, Markdown and data, and hand them on; returns their paths."""
     page, root = gate_page(gate), site.workspace.root

@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect import task
-
 from ccai_core.dataset_files import FUNNEL_FILE, REJECTED_FILE
 from ccai_core.dataset_info import read_info
 from ccai_core.generation import PairRequest, check_prompts, generate_pairs
@@ -19,7 +17,7 @@ from ccai_core.types import fingerprint
 from infra.artifacts import Artifact
 from tasks.generation_view import GenerationView
 from tasks.places import asking
-from tasks.policy import RETRIED
+from tasks.policy import retried_task
 from tasks.progress import Progress
 from tasks.shown import show_table
 from tasks.site import Site
@@ -37,7 +35,7 @@ class Pairs:
     funnel: Funnel
 
 
-@task(name="generate-preferences", task_run_name="generate {request.max_pairs} pairs", **RETRIED)
+@retried_task(name="generate-preferences", task_run_name="generate {request.max_pairs} pairs")
 def generate_preferences(site: Site, request: PairRequest) -> Pairs:
     """Make (or find) the data set that `request` describes and report it."""
     check_prompts(request)

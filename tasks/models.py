@@ -5,15 +5,14 @@ model = find_model(site, "Qwen/Qwen2-0.5B-Instruct", fallback=True)
 
 from __future__ import annotations
 
-from prefect import task
 from prefect.logging import get_run_logger
 
 from ccai_core.models import ModelRef, resolve_model
-from tasks.policy import RETRIED
+from tasks.policy import retried_task
 from tasks.site import Site
 
 
-@task(name="find-model", task_run_name="find {name}", **RETRIED)
+@retried_task(name="find-model", task_run_name="find {name}")
 def find_model(site: Site, name: str, fallback: bool) -> ModelRef:
     """Resolve `name`; a substitution is said in the log and tagged in MLflow."""
     site.show("model", 0, 1, name, False)

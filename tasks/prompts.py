@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-
 from ccai_core.dataset_files import PREPARATION_FILE
 from ccai_core.engines import LocalEngines
 from ccai_core.progress import read_progress
@@ -20,7 +18,7 @@ from ccai_core.types import fingerprint
 from infra.artifacts import Artifact
 from infra.job_record import Resources
 from tasks.places import Place
-from tasks.policy import RETRIED
+from tasks.policy import retried_task
 from tasks.progress import Progress
 from tasks.shown import show_table
 from tasks.site import Site
@@ -40,7 +38,7 @@ class Prepared:
     """Whether it was made by an earlier run."""
 
 
-@task(name="prepare-prompts", task_run_name="prepare prompts", **RETRIED)
+@retried_task(name="prepare-prompts", task_run_name="prepare prompts")
 def prepare_prompts(site: Site, request: PrepareRequest) -> Prepared:
     """Make (or find) the data set that `request` describes and report it."""
     inputs = request.inputs

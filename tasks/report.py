@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect import task
-
 from ccai_core.report import ReportData, headlines, write_report
-from tasks.policy import RETRIED
+from tasks.policy import retried_task
 from tasks.shown import show_markdown
 from tasks.site import Site
 
 
-@task(name="publish-report", **RETRIED)
+@retried_task(name="publish-report")
 def publish_report(site: Site, data: ReportData, name: str = "report.html") -> Path:
     """Write the report into the workspace, whole, and hand it on; returns its path."""
     path = site.workspace.root / name

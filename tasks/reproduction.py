@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect import task
 from prefect.artifacts import create_table_artifact
 
 from ccai_core.files import write_whole
 from ccai_core.release.reproduction import Reproduction, reproduction_page
 from infra.origin import content_name
-from tasks.policy import RETRIED
+from tasks.policy import retried_task
 from tasks.site import Site
 
 
-@task(name="publish-reproduction", **RETRIED)
+@retried_task(name="publish-reproduction")
 def publish_reproduction(site: Site, made: Reproduction) -> dict[str, Path]:
     """Write page, Markdown and data, and hand them on; returns their paths."""
     page, root = reproduction_page(made), site.workspace.root

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect import task
-
 from ccai_core.models import ModelRef
 from ccai_core.records import artifacts_of
 from ccai_core.sft import fine_tune
@@ -19,14 +17,14 @@ from ccai_core.types import fingerprint
 from infra.artifacts import Artifact
 from infra.tracking import Run
 from tasks.places import computing
-from tasks.policy import RETRIED
+from tasks.policy import retried_task
 from tasks.progress import Progress
 from tasks.site import Site
 from tasks.steps import make, reused
 from tasks.training import Follower
 
 
-@task(name="fine-tune", task_run_name="fine-tune {model.name}", **RETRIED)
+@retried_task(name="fine-tune", task_run_name="fine-tune {model.name}")
 def fine_tune_model(
     site: Site,
     config: SftConfig,

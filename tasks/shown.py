@@ -29,6 +29,7 @@ from prefect.runtime import flow_run
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from infra.outbox import Outbox
+from tasks.task_ends import send_missing_ends
 
 _TOO_BUSY = {408, 429}
 
@@ -49,7 +50,12 @@ def show_link(address: str, key: str, text: str) -> None:
 
 
 def send_what_is_kept(patience: float) -> None:
-    """Send what the server has not got yet, waiting so many seconds for it to come back."""
+    """Send what the server has not got yet, waiting so many seconds for it to come back.
+
+    Whoever has no patience does not look either which ends of tasks the server lacks.
+    """
+    if patience > 0:
+        _send("ends of tasks", "", send_missing_ends)
     _OUTBOX.close(patience)
 
 

@@ -11,8 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-
 from ccai_core.dpo import train
 from ccai_core.models import ModelRef
 from ccai_core.records import artifacts_of
@@ -23,7 +21,7 @@ from ccai_core.types import fingerprint
 from infra.artifacts import Artifact
 from infra.tracking import Run
 from tasks.places import computing
-from tasks.policy import RETRIED
+from tasks.policy import retried_task
 from tasks.progress import Progress
 from tasks.site import Site
 from tasks.steps import make, reused
@@ -34,7 +32,7 @@ logger = logging.getLogger(__name__)
 _NOT_METRICS = {"event", "step", "total_steps", "time", "model", "method", "device", "precision"}
 
 
-@task(name="train-dpo", task_run_name="train {model.name}", **RETRIED)
+@retried_task(name="train-dpo", task_run_name="train {model.name}")
 def train_dpo(
     site: Site,
     config: TrainingConfig,

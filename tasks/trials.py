@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from optuna.trial import Trial
-from prefect import task
 
 from ccai_core.errors import JobMemoryError, JobTimeoutError, ModelError
 from ccai_core.models import ModelRef
 from ccai_core.training_config import TrainingConfig
-from tasks.policy import RETRIED
+from tasks.policy import retried_task
 from tasks.site import Site
 from tasks.study import Objective
 from tasks.training import trained
@@ -47,7 +46,7 @@ class _Stopped(BaseException):
     """Ends the trial's job because the sweep ends."""
 
 
-@task(name="trial", task_run_name="trial {trial.number}", **RETRIED)
+@retried_task(name="trial", task_run_name="trial {trial.number}")
 def run_trial(
     site: Site,
     trial: Trial,
