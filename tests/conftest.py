@@ -23,11 +23,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # The proof of concept's own tests do things to its workspace; all others only read it.
     items.sort(key=lambda item: (_turn(item), item.path.name == "test_poc.py"))
-    # A file stays in one process, for its fixtures; so do all files that share a Slurm, or a
-    # finished proof of concept with its Prefect server.
+    # A file stays in one process, for its fixtures; so do all files that share a Slurm, a finished
+    # proof of concept with its Prefect server, or a server alone.
+    served = {item.path for item in items if "server" in getattr(item, "fixturenames", ())}
     for item in items:
         folder, *rest = item.path.relative_to(_HERE).parts
         shared = folder in {"cluster", "flows"} and item.path.name not in _ALONE
+        shared = shared or (folder == "tasks" and item.path in served)
         item.add_marker(pytest.mark.xdist_group(folder if shared else "/".join([folder, *rest])))
 
 

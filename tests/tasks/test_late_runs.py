@@ -22,10 +22,8 @@ def due() -> None:
 
 
 @pytest.fixture
-def client() -> Iterator[SyncPrefectClient]:
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120), get_client(sync_client=True) as made:
+def client(server: None) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as made:
         yield made
 
 
