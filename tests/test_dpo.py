@@ -22,7 +22,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ccai_core import checkpoints, dpo, dpo_trainer, pair_trainer, training_progress
+from ccai_core import (
+    checkpoints,
+    dpo,
+    dpo_trainer,
+    pair_trainer,
+    training_progress,
+    training_weights,
+)
 from ccai_core.dpo import TrainingConfig, TrainingResult, estimate_steps, train, training_precision
 from ccai_core.errors import ArtifactError, DataError, ModelError
 from ccai_core.models import ModelRef, resolve_model
@@ -220,7 +227,7 @@ def test_the_result_is_stored_and_comes_back_without_training(
 ) -> None:
     result, out = trained
     assert TrainingResult.model_validate_json((out / "training.json").read_text()) == result
-    monkeypatch.setattr(dpo, "load_model", no_weights)
+    monkeypatch.setattr(training_weights, "load_model", no_weights)
     again = train(SMALL.model_copy(update={"save_steps": 50}), tiny, pairs, out, "cpu")
     assert again == result
 
@@ -229,7 +236,7 @@ def test_a_finished_folder_may_be_moved(
     trained: Trained, tiny: ModelRef, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved = shutil.copytree(trained[1], tmp_path / "moved")
-    monkeypatch.setattr(dpo, "load_model", no_weights)
+    monkeypatch.setattr(training_weights, "load_model", no_weights)
     assert train(SMALL, tiny, pairs, moved, "cpu").model.path == moved / "model"
 
 
@@ -672,7 +679,7 @@ def test_unusable_pairs_are_refused_before_weights_are_loaded(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dpo, "load_model", no_weights)
+    monkeypatch.setattr(training_weights, "load_model", no_weights)
     file = tmp_path / "pairs.jsonl"
     file.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(DataError, match=says):
@@ -817,7 +824,7 @@ def test_running_out_of_memory_is_advice(
     def full(*_: Any, **__: Any) -> Any:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(dpo, "load_model", full)
+    monkeypatch.setattr(training_weights, "load_model", full)
     with pytest.raises(ModelError, match=r"Memory ran out.*max_memory_mb"):
         train(SMALL, tiny, pairs, tmp_path, "cpu")
 
@@ -843,7 +850,7 @@ def test_a_full_disk_is_advice(
     def full(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(dpo, "load_model", full)
+    monkeypatch.setattr(training_weights, "load_model", full)
     with pytest.raises(ArtifactError, match="disk is full"):
         train(SMALL, tiny, pairs, tmp_path, "cpu")
 
@@ -874,7 +881,7 @@ def test_other_errors_keep_their_traceback(
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr(dpo, "load_model", broken)
+    monkeypatch.setattr(training_weights, "load_model", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         train(SMALL, tiny, pairs, tmp_path, "cpu")
 
@@ -882,7 +889,7 @@ def test_other_errors_keep_their_traceback(
 def test_a_limit_that_nothing_fits_is_an_error_before_weights_are_loaded(
     tiny: ModelRef, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dpo, "load_model", no_weights)
+    monkeypatch.setattr(training_weights, "load_model", no_weights)
     with pytest.raises(ModelError, match="does not fit into max_memory_mb=10"):
         train(SMALL.model_copy(update={"max_memory_mb": 10}), tiny, pairs, tmp_path, "cpu")
 

@@ -17,7 +17,7 @@ from filelock import FileLock
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ccai_core import checkpoints, memory, sft, sft_trainer, training_run
+from ccai_core import checkpoints, memory, sft, sft_trainer, training_run, training_weights
 from ccai_core.dpo import train
 from ccai_core.errors import ArtifactError, ConfigError, DataError, ModelError
 from ccai_core.models import ModelRef, resolve_model
@@ -218,7 +218,7 @@ def test_a_second_call_returns_at_once(
 ) -> None:
     result, out = tuned
     assert SftResult.model_validate_json((out / "training.json").read_text()) == result
-    monkeypatch.setattr(sft, "load_model", no_weights)
+    monkeypatch.setattr(training_weights, "load_model", no_weights)
     monkeypatch.setattr(training_run, "load_tokenizer", no_weights)
     again = SMALL.model_copy(update={"save_steps": 50, "log_steps": 2})
     assert fine_tune(again, tiny, pairs, out, "cpu") == result
@@ -334,7 +334,7 @@ def test_without_epochs_there_is_nothing_to_do(tiny: ModelRef, pairs: Path, tmp_
 def test_held_out_prompts_are_refused_before_weights_are_loaded(
     tiny: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sft, "load_model", no_weights)
+    monkeypatch.setattr(training_weights, "load_model", no_weights)
     secret = next(prompt for prompt in shipped_scenarios() if prompt.split == "test")
     records = [pair(0), pair(2, prompt=turn("user", secret.text))]
     file = write(tmp_path / "pairs.jsonl", records)
@@ -345,7 +345,7 @@ def test_held_out_prompts_are_refused_before_weights_are_loaded(
 def test_unusable_pairs_are_refused_before_weights_are_loaded(
     tiny: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sft, "load_model", no_weights)
+    monkeypatch.setattr(training_weights, "load_model", no_weights)
     file = write(tmp_path / "pairs.jsonl", [pair(0), pair(2, chosen=turn("assistant", " "))])
     with pytest.raises(DataError, match="line 2: chosen is empty"):
         fine_tune(SMALL, tiny, file, tmp_path / "out", "cpu")
