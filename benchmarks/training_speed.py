@@ -133,7 +133,9 @@ def train_once(arguments: argparse.Namespace, way: str, pairs: int, epochs: int)
     if adapters and arguments.precision == "bf16":
         # As a user of TRL would load it: all of it rounded.
         round_linear_maps(model, "bf16") if ours else model.to(torch.bfloat16)
-    size = (arguments.trl_batch if not ours else None if on_gpu else 1) or arguments.effective_batch
+    # Ours computes one pair after the other on a CPU, and all of an update on a GPU.
+    at_once = (None if on_gpu else 1) if ours else arguments.trl_batch
+    size = at_once or arguments.effective_batch
     seen: list[tuple[float, float]] = []
 
     class Watch(TrainerCallback):  # type: ignore[misc]

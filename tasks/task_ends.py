@@ -5,8 +5,7 @@ not write in six tries, half a minute with a database that is away, it drops: of
 ended the UI says for ever that it runs. So a flow run looks at its end what the server knows of its
 tasks, and tells it again what it lacks.
 
-    @task(name="train-dpo")
-    @kept_to_its_end
+    @retried_task(name="train-dpo")  # of tasks.policy, by `kept_to_its_end`
     def train_dpo(site: Site, ...) -> ...:
 
     send_missing_ends()

@@ -20,6 +20,7 @@ from ccai_core.models import ModelRef, resolve_model
 from ccai_core.pair_rows import add_pair_head, row_of
 from ccai_core.training_log import read_log
 from tests.tiny_model import save_tiny_model
+from tests.tiny_pairs import pair
 
 pytestmark = [
     pytest.mark.gpu,
@@ -29,19 +30,6 @@ FAST = TrainingConfig(
     epochs=3, batch_size=4, gradient_accumulation=1, learning_rate=1e-3, save_steps=4,
     validation_fraction=0.2, seed=3,
 )  # fmt: skip
-
-
-def pair(number: int) -> dict[str, Any]:
-    def turn(role: str, content: str) -> list[dict[str, str]]:
-        return [{"role": role, "content": content}]
-
-    return {
-        "prompt": turn("user", f"Question {number // 2}: how should I act?"),
-        "chosen": turn("assistant", f"With care, and kindly, in the way {number} of a friend."),
-        "rejected": turn("assistant", f"No. I do not know {number}."),
-        "principle": "care", "prompt_id": f"q{number // 2}", "source": "test", "critique": "",
-        "provenance": {},
-    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from ccai_core.models import resolve_model
 from ccai_core.pair_rows import _mask, _sees, pack, row_of
 from ccai_core.training_weights import round_linear_maps
 from tests.tiny_model import save_tiny_model
+from tests.tiny_pairs import pair
 
 
 @pytest.fixture(scope="module")
@@ -109,16 +110,3 @@ def trained(folder: Path, out: Path, **changes: Any) -> TrainingResult:
     return train(
         config.model_copy(update=changes), resolve_model(str(folder)), pairs, out, device="cpu"
     )
-
-
-def pair(number: int) -> dict[str, Any]:
-    def turn(role: str, content: str) -> list[dict[str, str]]:
-        return [{"role": role, "content": content}]
-
-    return {
-        "prompt": turn("user", f"How should {number} act?"),
-        "chosen": turn("assistant", f"With care, as {number} friends."),
-        "rejected": turn("assistant", f"No {number}."),
-        "principle": "care", "prompt_id": f"q{number}", "source": "test", "critique": "",
-        "provenance": {},
-    }  # fmt: skip
